@@ -1,0 +1,1 @@
+"""Authentication (client certificates, service-account tokens) and authorization (RBAC, node rules)."""

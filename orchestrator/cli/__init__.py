@@ -1,0 +1,1 @@
+"""Commands. The only room that imports the daemon."""

@@ -1,0 +1,1 @@
+"""The verbs for components, as an identity: local (calls the registry) and HTTPS, one interface."""

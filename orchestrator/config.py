@@ -1,0 +1,143 @@
+"""Typed settings: one source of defaults for command line, config file and tests.
+
+Every flag of the command line has a key here; the flag wins over the file, the file over the default.
+"""
+
+import ipaddress
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.base.errors import StartupError
+
+DEFAULT_CONFIG_FILE = Path("/etc/orchestrator/config.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one server with its agent. Durations in seconds, sizes in bytes."""
+
+    data_dir: Path = Path("/var/lib/orchestrator")
+    run_dir: Path = Path("/run/orchestrator")
+    bind: str = "0.0.0.0"
+    port: int = 6443
+    advertise_address: str = ""
+    """Where clients and pods reach the API; empty takes the address of the default route."""
+    write_kubeconfig: Path = Path("/etc/orchestrator/admin.kubeconfig")
+    node_name: str = ""
+    """Empty takes the host name, in lower case."""
+    node_ip: str = ""
+    """Empty takes `advertise_address`."""
+    agent_port: int = 10250
+    no_agent: bool = False
+    simulated_nodes: int = 0
+    runtime: str = "auto"
+    runtime_endpoint: str = ""
+    pod_cidr: str = "10.42.0.0/16"
+    service_cidr: str = "10.43.0.0/16"
+    dns_address: str = "10.43.0.10"
+    cluster_domain: str = "cluster.local"
+    node_port_range: str = "30000-32767"
+    store: str = "log"
+    etcd_endpoints: tuple[str, ...] = ()
+    log_level: str = "info"
+    log_format: str = "auto"
+    tls_names: tuple[str, ...] = field(default=())
+    """Further host names and addresses for the server's certificate."""
+
+    def check(self) -> None:
+        """Raise `StartupError` for values that can't work, before anything is changed."""
+        pods = _network(self.pod_cidr, "pod_cidr")
+        services = _network(self.service_cidr, "service_cidr")
+        if pods.overlaps(services):
+            raise StartupError(
+                f"pod_cidr {pods} and service_cidr {services} overlap.",
+                "Choose two ranges that do not overlap.",
+            )
+        if _address(self.dns_address, "dns_address") not in services:
+            raise StartupError(
+                f"dns_address {self.dns_address} is outside service_cidr {services}.",
+                "Choose an address inside the service range, usually its tenth.",
+            )
+        for name in ("port", "agent_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise StartupError(
+                    f"{name} {getattr(self, name)} is no port.", "Ports are 0 (any free) to 65535."
+                )
+        _choice(self.runtime, "runtime", ("auto", "docker", "containerd", "simulated"))
+        _choice(self.store, "store", ("log", "etcd"))
+        _choice(self.log_level, "log_level", ("debug", "info", "warning", "error"))
+        _choice(self.log_format, "log_format", ("auto", "json", "console"))
+        self.node_ports()
+
+    def node_ports(self) -> range:
+        """The node ports that may be handed out."""
+        low, _, high = self.node_port_range.partition("-")
+        if not (low.isdigit() and high.isdigit() and 0 < int(low) <= int(high) <= 65535):
+            raise StartupError(
+                f"node_port_range {self.node_port_range!r} is no range of ports.", "Write it as 30000-32767."
+            )
+        return range(int(low), int(high) + 1)
+
+
+def load(file: Path | None, flags: dict[str, Any]) -> Config:
+    """Defaults, then `file` (the default file if it exists, when None), then `flags` that are not None.
+
+    Raises `StartupError` naming an unreadable file, an unknown key or a value of the wrong type.
+    """
+    settings: dict[str, Any] = {}
+    path = file or (DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None)
+    if path is not None:
+        settings.update(_read(path))
+    settings.update({key: value for key, value in flags.items() if value is not None})
+    known = {f.name: f for f in fields(Config)}
+    config = Config()
+    for key, value in settings.items():
+        if key not in known:
+            raise StartupError(
+                f"{path}: unknown setting {key!r}.", f"Known settings: {', '.join(sorted(known))}."
+            )
+        config = replace(config, **{key: _typed(key, value, getattr(config, key))})
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}.", "Give an existing file with --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(
+            f"{path} is not valid TOML: {error}.", "Correct the line that is named."
+        ) from error
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    wanted = type(default)
+    if wanted is Path and isinstance(value, str | Path):
+        return Path(value)
+    if wanted is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if type(value) is wanted:
+        return value
+    raise StartupError(f"Setting {key} is {value!r}.", f"It must be of type {wanted.__name__}.")
+
+
+def _network(text: str, name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise StartupError(f"{name} {text!r} is no network: {error}.", "Write it as 10.42.0.0/16.") from error
+
+
+def _address(text: str, name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise StartupError(f"{name} {text!r} is no address.", "Write it as 10.43.0.10.") from error
+
+
+def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise StartupError(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")

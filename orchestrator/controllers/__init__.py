@@ -1,0 +1,1 @@
+"""One flat file per controller; each reads like its specification: rules, watches and writes, reconcile, plan."""

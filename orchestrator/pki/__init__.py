@@ -1,0 +1,1 @@
+"""Keys and certificates: the CA, server and client certificates, service-account signing key, kubeconfig."""

@@ -1,0 +1,190 @@
+"""The store's contract. Whatever engine is used behaves like this; tests/contract/ says so in code.
+
+- There is one revision, growing by one per successful transaction; revision order is durable order is publish
+  order. Nothing is visible in a read or a watch, or acknowledged, before it is on disk.
+- A range reads one consistent revision: the newest, or any not older than the compaction floor.
+- A watch from revision R yields every event with revision > R under its prefix, in order, without gaps or
+  duplicates, or ends with `CompactedError` (R is below the floor) or `SlowWatcherError` (it fell behind).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.api.item import Item
+from orchestrator.base.errors import OrchestratorError
+
+
+class StoreError(OrchestratorError):
+    """Root of what a store raises."""
+
+
+class CompactedError(StoreError):
+    """The asked revision is older than the compaction floor."""
+
+    def __init__(self, floor: int) -> None:
+        super().__init__(f"revision has been compacted; the oldest kept is {floor}")
+        self.floor = floor
+
+
+class FutureRevisionError(StoreError):
+    """The asked revision does not exist yet."""
+
+
+class SlowWatcherError(StoreError):
+    """The watcher did not take its events in time and its bounded buffer is full: list again."""
+
+
+class NoSpaceError(StoreError):
+    """No segment could be allocated. The write was not made; trying again later is right."""
+
+
+class StoppedError(StoreError):
+    """A write or sync failed on an allocated segment, or the store is closed: no writes until a restart."""
+
+
+class Entry:
+    """One key at one revision. Immutable; `item` is shared with everybody who reads this entry."""
+
+    __slots__ = ("create_revision", "item", "key", "lease", "version")
+
+    def __init__(self, key: str, item: Item, create_revision: int, version: int, lease: int = 0) -> None:
+        self.key = key
+        self.item = item
+        self.create_revision = create_revision
+        self.version = version
+        """How often the key was written since it was created; 1 at first."""
+        self.lease = lease
+
+    @property
+    def value(self) -> bytes:
+        return self.item.raw
+
+    @property
+    def revision(self) -> int:
+        """Revision of the last write."""
+        return self.item.revision
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change. `entry` is None for a deletion, `previous` is None for a creation."""
+
+    revision: int
+    key: str
+    entry: Entry | None
+    previous: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds when the key's last write has this revision; 0 means that the key is absent."""
+
+    key: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write `value`; attach to `lease` unless 0."""
+
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the key; an absent one is no event."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """All operations, in one revision, if every comparison holds; else nothing."""
+
+    compares: tuple[Compare, ...]
+    operations: tuple[Put | Delete, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """`revision` is the transaction's own when it succeeded, else the store's current one.
+
+    `entries` holds the written entry per `Put`, in order; empty when a comparison failed. `failed` names the
+    keys whose comparison did not hold.
+    """
+
+    succeeded: bool
+    revision: int
+    entries: tuple[Entry, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    """`revision` is what was read at; `remaining` counts the entries after the last one returned."""
+
+    entries: list[Entry]
+    revision: int
+    remaining: int = 0
+
+
+class Watch(Protocol):
+    """A stream of batches of events. Use as `async for events in watch`, and `close` it."""
+
+    @property
+    def progress(self) -> int:
+        """Every event up to this revision has been yielded (for bookmarks)."""
+
+    def __aiter__(self) -> "Watch": ...
+
+    async def __anext__(self) -> list[Event]:
+        """The next events in order, at least one. Raises `CompactedError`, `SlowWatcherError`, `StoppedError`."""
+
+    def close(self) -> None:
+        """Stop; a pending `__anext__` ends with StopAsyncIteration. May be called twice."""
+
+
+class Store(Protocol):
+    """What every engine offers."""
+
+    @property
+    def revision(self) -> int:
+        """The newest visible revision."""
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest entry of `key`."""
+
+    async def range(
+        self, prefix: str, *, start_after: str = "", limit: int = 0, revision: int = 0
+    ) -> RangeResult:
+        """Entries under `prefix` in key order, after `start_after`, at `revision` (0: the newest).
+
+        Raises `CompactedError`, `FutureRevisionError`.
+        """
+
+    async def transact(self, txn: Txn) -> TxnResult:
+        """Run one transaction; returns after it is durable. Raises `NoSpaceError`, `StoppedError`."""
+
+    async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
+        """Run several with one sync; each succeeds or fails by itself, in order."""
+
+    def watch(self, prefix: str, after_revision: int) -> Watch:
+        """Events under `prefix` with a revision greater than `after_revision`; `CompactedError` comes on iteration."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget history before `revision`; the newest entries stay."""
+
+    async def lease_grant(self, ttl_s: int) -> int:
+        """A lease whose keys are deleted when it is not renewed within `ttl_s`. Returns its id, never 0."""
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Renew; returns the time to live in seconds, or 0 when the lease is gone."""
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End the lease now and delete its keys; an unknown lease is fine."""
+
+    async def close(self) -> None:
+        """Flush what is acknowledged and release files. May be called twice."""
