@@ -6,35 +6,14 @@ Objects handed out are shared and frozen: build a new dictionary to change one. 
 
 import builtins
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from orchestrator.api.item import Item, Object
+from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions
 from orchestrator.api.resources import Resource
+from orchestrator.api.results import ItemList, WatchEvent
 
 PatchType = Literal["json", "merge", "strategic"]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemList:
-    """The answer of a list: one consistent revision."""
-
-    items: list[Item]
-    revision: int
-    continue_token: str = ""
-    remaining: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """`item` is the object after the change; for DELETED its last state at the revision of the deletion.
-
-    A BOOKMARK's item carries only the revision up to which everything was delivered.
-    """
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-    item: Item
 
 
 class Client(Protocol):
