@@ -1,0 +1,243 @@
+"""The TLS listener: sockets, limits and the life of connections, over aiohttp's low-level server.
+
+The API server and the agent's API each own one `Listener` and give it a handler. It keeps aiohttp's
+application router out of the way (half the speed); dispatch belongs to the handler.
+
+Bounds: connections, TLS handshake, first request, idle connection, header sizes; bodies are bounded where
+they are read (`web.body`). Connections taken over by `web.upgrade` count until they close.
+"""
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from orchestrator.base.errors import StartupError
+from orchestrator.web.answer import TEXT, Answer
+from orchestrator.web.upgrade import RawStream
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one listener; sizes in bytes, times in seconds."""
+
+    connections_max: int = 4096
+    line_bytes_max: int = 64 * 1024
+    """Request line; a field selector or an exec command may be long."""
+    header_bytes_max: int = 32 * 1024
+    handshake_timeout_s: float = 10.0
+    first_request_timeout_s: float = 30.0
+    idle_timeout_s: float = 120.0
+    backlog: int = 1024
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, plus the peer's certificate and a bound on waiting for the first request."""
+
+    __slots__ = ("first_request", "on_lost", "peer_der")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self.peer_der: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+        self.on_lost: Callable[[], None] | None = None
+        timeout_s = self._manager.limits.first_request_timeout_s  # type: ignore[union-attr]
+        self.first_request = self._loop.call_later(timeout_s, self._cut_unless_used)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.first_request.cancel()
+        lost, self.on_lost = self.on_lost, None
+        if lost is not None:
+            lost()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP with 400 and without a traceback in the log: anybody can cause it."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        log.debug("malformed request", peer=request.remote, error=str(exc.message))
+        return Answer(400, b"400 Bad Request: malformed HTTP request\n", TEXT, close=True)
+
+    def _cut_unless_used(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+
+class _Refused(asyncio.Protocol):
+    """Closes at once: there are too many connections."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _Server(web.Server):
+    """Makes connections, counts them, and keeps those that were taken over for closing."""
+
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        super().__init__(handler)
+        self.limits = limits
+        self.streams: set[RawStream] = set()
+
+    @property
+    def open(self) -> int:
+        return len(self._connections) + len(self.streams)
+
+    def adopt(self, stream: RawStream) -> None:
+        """`take_over` tells of a stream that was a connection of this server."""
+        self.streams.add(stream)
+        stream.on_closed(lambda: self.streams.discard(stream))
+
+    def connection(self) -> asyncio.Protocol:
+        if self.open >= self.limits.connections_max:
+            log.warning("connection refused: too many", limit=self.limits.connections_max)
+            return _Refused()
+        return _Connection(
+            self,
+            loop=self._loop,
+            keepalive_timeout=self.limits.idle_timeout_s,
+            access_log=None,  # type: ignore[arg-type]  # None switches it off, as aiohttp's own runner does
+            max_line_size=self.limits.line_bytes_max,
+            max_field_size=self.limits.header_bytes_max,
+            lingering_time=2.0,
+        )
+
+
+class ServerTls:
+    """The server side's TLS settings, reloadable while connections live.
+
+    A client may show a certificate signed by `client_ca`; it need not. An invalid one fails the handshake.
+    """
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._client_ca = client_ca
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self.reload()
+        if client_ca is not None:
+            self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def reload(self) -> None:
+        """Read the files again; connections made from now on use them. CAs that were trusted stay so.
+
+        Raises `StartupError` naming an unreadable or unfitting file; then the old ones stay in use.
+        """
+        try:
+            self.context.load_cert_chain(self._certificate, self._key)
+            if self._client_ca is not None:
+                self.context.load_verify_locations(cafile=self._client_ca)
+        except (OSError, ssl.SSLError) as error:
+            files = f"{self._certificate}, {self._key}"
+            raise StartupError(
+                f"Certificate files {files} can't be loaded: {error}.",
+                "Remove them to have new ones made, or put a fitting pair in their place.",
+            ) from error
+
+
+class Listener:
+    """One listening socket. Owner: the daemon; `start` once, `close` at the end."""
+
+    def __init__(
+        self, handler: Handler, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits | None = None
+    ) -> None:
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._limits = limits or Limits()
+        self._server: _Server | None = None
+        self._socket: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port, which matters when 0 was asked for. Raises `StartupError`."""
+        loop = asyncio.get_running_loop()
+        server = _Server(self._handler, self._limits)
+        try:
+            self._socket = await loop.create_server(
+                server.connection,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                backlog=self._limits.backlog,
+                reuse_address=True,
+                ssl_handshake_timeout=self._limits.handshake_timeout_s if self._tls else None,
+            )
+        except OSError as error:
+            raise _cannot_listen(self._host, self._port, error) from error
+        self._server = server
+        self._port = int(self._socket.sockets[0].getsockname()[1])
+        return self._port
+
+    @property
+    def connections(self) -> int:
+        """Open connections, taken-over ones included."""
+        return self._server.open if self._server else 0
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """Stop accepting, let requests in progress end for `grace_s`, then cut. May be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.pre_shutdown()
+        streams = list(server.streams)
+        for stream in streams:
+            stream.close()
+        await server.shutdown(grace_s)
+        for stream in streams:
+            stream.abort()
+            await stream.wait_closed()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
+    if error.errno == errno.EADDRINUSE or "address already in use" in str(error):
+        return StartupError(
+            f"Port {port} on {host} is in use by another process.",
+            f"Stop that process (`ss -ltnp 'sport = :{port}'` names it) or choose another port.",
+        )
+    if error.errno == errno.EACCES:
+        return StartupError(
+            f"Port {port} on {host} needs more privileges.", "Run as root or choose a port above 1023."
+        )
+    return StartupError(
+        f"Can't listen on {host} port {port}: {error}.", "Choose an address that this host has."
+    )
+
+
+def peer_certificate(request: web.BaseRequest) -> bytes | None:
+    """The client's certificate (DER), verified against the client CA; None when it showed none.
+
+    Read once per connection, so that the same object is handed out for each of its requests.
+    """
+    return getattr(request.protocol, "peer_der", None)
+
+
+def when_lost(request: web.BaseRequest, callback: Callable[[], None] | None) -> None:
+    """Call `callback` when the client's connection ends before its answer does; None takes that back.
+
+    For answers that wait long between writes. One callback per connection.
+    """
+    connection = request.protocol
+    if isinstance(connection, _Connection):
+        connection.on_lost = callback
