@@ -14,6 +14,14 @@ class Identity:
     extra: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request shows. The certificate (DER) has already been verified against the CA by TLS."""
+
+    peer_certificate_der: bytes | None = None
+    bearer_token: str = ""
+
+
 ANONYMOUS = Identity("system:anonymous", ("system:unauthenticated",))
 ADMIN = Identity("kubernetes-admin", ("system:masters", "system:authenticated"))
 

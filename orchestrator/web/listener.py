@@ -12,7 +12,6 @@ import errno
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -119,42 +118,11 @@ class _Server(web.Server):
         )
 
 
-class ServerTls:
-    """The server side's TLS settings, reloadable while connections live.
-
-    A client may show a certificate signed by `client_ca`; it need not. An invalid one fails the handshake.
-    """
-
-    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
-        self._certificate = certificate
-        self._key = key
-        self._client_ca = client_ca
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        self.reload()
-        if client_ca is not None:
-            self.context.verify_mode = ssl.CERT_OPTIONAL
-
-    def reload(self) -> None:
-        """Read the files again; connections made from now on use them. CAs that were trusted stay so.
-
-        Raises `StartupError` naming an unreadable or unfitting file; then the old ones stay in use.
-        """
-        try:
-            self.context.load_cert_chain(self._certificate, self._key)
-            if self._client_ca is not None:
-                self.context.load_verify_locations(cafile=self._client_ca)
-        except (OSError, ssl.SSLError) as error:
-            files = f"{self._certificate}, {self._key}"
-            raise StartupError(
-                f"Certificate files {files} can't be loaded: {error}.",
-                "Remove them to have new ones made, or put a fitting pair in their place.",
-            ) from error
-
-
 class Listener:
-    """One listening socket. Owner: the daemon; `start` once, `close` at the end."""
+    """One listening socket. Owner: the daemon; `start` once, `close` at the end.
+
+    `tls` stays the caller's: loading a new certificate into it serves connections made from then on.
+    """
 
     def __init__(
         self, handler: Handler, host: str, port: int, tls: ssl.SSLContext | None, limits: Limits | None = None
