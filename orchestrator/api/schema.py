@@ -1,0 +1,119 @@
+"""Schemas of the built-in kinds: check an incoming object as kube-apiserver's decoder would, and merge hints.
+
+Two looks: compiled checkers (`schema_fast`) accept a clean object in one pass; only if they are not content does
+`schema_decode` walk it again with paths to prune, rewrite or refuse. Everything is read lazily from the bundle
+that `hatch_build.py` generates. Called by the registry for every write, by patches, and by OpenAPI.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.api.errors import BadRequest
+from orchestrator.api.item import Object
+from orchestrator.api.resources import Resource
+from orchestrator.api.schema_bundle import PATH, Bundle, Definition
+from orchestrator.api.schema_decode import FAULTS_MAX, Walk, WrongType
+from orchestrator.api.schema_fast import Compiler
+from orchestrator.api.schema_node import SchemaNode
+
+Gvk = tuple[str, str, str]
+"""Group (empty for core), version, kind."""
+
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+
+
+class Schemas:
+    """All schemas of the process. One per process; safe to share since it only fills caches."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._compiler = Compiler(bundle)
+
+    @classmethod
+    def load(cls, path: Path = PATH) -> "Schemas":
+        """From the generated bundle; reads its index only. Raises `StartupError` when it is missing."""
+        return cls(Bundle(path))
+
+    def known(self, resource: Resource | Gvk) -> bool:
+        """Whether there is a schema for the kind; objects of other kinds pass unchecked."""
+        return self.name(resource) is not None
+
+    def name(self, resource: Resource | Gvk) -> str | None:
+        """Full name of the kind's definition. Options such as DeleteOptions have one in every group."""
+        group, version, kind = _gvk(resource)
+        kinds = self.bundle.kinds
+        found = kinds.get(f"{group}/{version}/{kind}")
+        if found is None:
+            shared = kinds.get(f"/v1/{kind}", "")
+            found = shared if shared.startswith(_META) else None
+        return found
+
+    def check(
+        self, resource: Resource | Gvk, obj: Object, field_validation: str, duplicates: Iterable[str] = ()
+    ) -> tuple[Object, list[str]]:
+        """The object as it would be decoded, and warnings; the same object when nothing needs to change.
+
+        Unknown fields are pruned and, as `field_validation` says, ignored, warned of (`Warn`) or refused
+        (`Strict`), as are `duplicates`, the paths of fields that stood twice in the body. Nulls are dropped.
+        Raises `BadRequest` naming the field for a wrong type, and for what `Strict` refuses.
+        """
+        name = self.name(resource)
+        unknown: list[str] = []
+        if name is not None and not self._compiler.definition(name)(obj):
+            walk = Walk(self.bundle)
+            try:
+                obj = walk.definition(name, obj)
+            except WrongType as error:
+                raise _refused(resource, str(error)) from None
+            unknown = walk.unknown
+        return obj, _faults(resource, field_validation, unknown, duplicates)
+
+    def merge_hints(self, resource: Resource | Gvk) -> SchemaNode:
+        """The root of the kind's merge facts; an empty node for kinds without a schema."""
+        name = self.name(resource)
+        return SchemaNode(self.bundle, {"$ref": name} if name else {})
+
+    def missing_required(self, resource: Resource | Gvk, obj: Object) -> list[str]:
+        """Paths with indexes of required fields that are absent from `obj`, such as `spec.selector`."""
+        name = self.name(resource)
+        return list(self._missing({"$ref": name}, obj, "")) if name else []
+
+    def _missing(self, node: Definition, value: Any, path: str) -> Iterable[str]:
+        target = self.bundle.definition(node["$ref"]) if "$ref" in node else node
+        if isinstance(value, dict) and "properties" in target:
+            dot = f"{path}." if path else ""
+            yield from (dot + field for field in target.get("required", ()) if field not in value)
+            for field, part in value.items():
+                if field in target["properties"]:
+                    yield from self._missing(target["properties"][field], part, dot + field)
+        elif isinstance(value, dict) and "additionalProperties" in target:
+            for key, part in value.items():
+                yield from self._missing(target["additionalProperties"], part, f"{path}[{key}]")
+        elif isinstance(value, list) and "items" in target:
+            for index, part in enumerate(value):
+                yield from self._missing(target["items"], part, f"{path}[{index}]")
+
+
+def _faults(
+    resource: Resource | Gvk, field_validation: str, unknown: list[str], duplicates: Iterable[str]
+) -> list[str]:
+    """Warnings for `Warn`; raises for `Strict`."""
+    faults = [f'unknown field "{path}"' for path in unknown]
+    faults += [f'duplicate field "{path}"' for path in duplicates]
+    if not faults or field_validation == "Ignore":
+        return []
+    if field_validation == "Strict":
+        raise _refused(resource, "strict decoding error: " + ", ".join(faults[:FAULTS_MAX]))
+    return faults[:FAULTS_MAX]
+
+
+def _gvk(resource: Resource | Gvk) -> Gvk:
+    if isinstance(resource, Resource):
+        return resource.group, resource.version, resource.kind
+    return resource
+
+
+def _refused(resource: Resource | Gvk, why: str) -> BadRequest:
+    _, version, kind = _gvk(resource)
+    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
