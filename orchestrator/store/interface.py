@@ -1,7 +1,7 @@
 """The store's contract. Whatever engine is used behaves like this; tests/contract/ says so in code.
 
-- There is one revision, growing by one per successful transaction; revision order is durable order is publish
-  order. Nothing is visible in a read or a watch, or acknowledged, before it is on disk.
+- There is one revision, growing by one per transaction that changes something; revision order is durable
+  order is publish order. Nothing is visible in a read or a watch, or acknowledged, before it is on disk.
 - A range reads one consistent revision: the newest, or any not older than the compaction floor.
 - A watch from revision R yields every event with revision > R under its prefix, in order, without gaps or
   duplicates, or ends with `CompactedError` (R is below the floor) or `SlowWatcherError` (it fell behind).
@@ -41,6 +41,10 @@ class NoSpaceError(StoreError):
 
 class StoppedError(StoreError):
     """A write or sync failed on an allocated segment, or the store is closed: no writes until a restart."""
+
+
+class LeaseNotFoundError(StoreError):
+    """A put names a lease that does not exist, or no longer. The transaction was not made."""
 
 
 class Entry:
@@ -102,7 +106,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Txn:
-    """All operations, in one revision, if every comparison holds; else nothing."""
+    """All operations, in one revision, if every comparison holds; else nothing. A key is changed at most once."""
 
     compares: tuple[Compare, ...]
     operations: tuple[Put | Delete, ...]
@@ -110,7 +114,7 @@ class Txn:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """`revision` is the transaction's own when it succeeded, else the store's current one.
+    """`revision` is the transaction's own when it succeeded and changed something, else the store's current one.
 
     `entries` holds the written entry per `Put`, in order; empty when a comparison failed. `failed` names the
     keys whose comparison did not hold.

@@ -1,0 +1,299 @@
+"""The single writer: decides transactions, groups them into batches, and publishes what is on disk.
+
+A transaction is decided when it arrives, against the durable state and the transactions staged before it.
+While one batch is being written, later ones gather in the next. Only when a batch is on disk is it applied,
+published to watches and acknowledged, in revision order. If a batch does not get to disk, everything staged
+fails with it, since it was decided on top of it.
+
+An allocation without space fails what is staged and nothing else; a failed write or sync stops the store:
+what the kernel then holds in its cache says nothing about the disk, so nothing is retried.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from orchestrator.store.interface import (
+    Event,
+    NoSpaceError,
+    StoppedError,
+    StoreError,
+    Txn,
+    TxnResult,
+)
+from orchestrator.store.log import LogFile
+from orchestrator.store.record import Record
+from orchestrator.store.staging import Bookkeeping, Staging, Unchanged
+from orchestrator.store.state import State
+from orchestrator.store.watch import WatchHub, closed_error
+
+BATCH_RECORDS_MAX = 512
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Both bound what waits for one sync; a single transaction may exceed the bytes."""
+BACKLOG_BYTES_MAX = 32 * 1024 * 1024
+"""Writers wait outside while more than this is staged."""
+
+Job = Callable[[], object]
+
+
+class CommitThread:
+    """Runs one blocking job after the other and reports back to the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._jobs: SimpleQueue[tuple[Job, Callable[[BaseException | None], None]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job, done: Callable[[BaseException | None], None]) -> None:
+        """Run `job`, then on the loop `done` with what it raised, or None."""
+        self._jobs.put((job, done))
+
+    def _run(self) -> None:
+        while (work := self._jobs.get()) is not None:
+            job, done = work
+            error: BaseException | None = None
+            try:
+                job()
+            except BaseException as caught:
+                error = caught
+            if self._loop.is_closed():
+                return
+            self._loop.call_soon_threadsafe(done, error)
+
+    def stop(self) -> None:
+        """End after the jobs already submitted. Must not be called while one hangs."""
+        self._jobs.put(None)
+        self._thread.join(timeout=5)
+
+
+async def finish(future: asyncio.Future[Any]) -> None:
+    """Wait for work in a thread to its end even if cancelled, since the thread goes on with our files."""
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What one call of `run` waits for."""
+
+    outcomes: list[Record | Unchanged]
+    future: asyncio.Future[list[TxnResult]]
+    size_bytes: int
+
+    @property
+    def records(self) -> list[Record]:
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Record)]
+
+
+class Committer:
+    """Owner of the state, the log file and the order of everything."""
+
+    def __init__(self, log: LogFile, state: State, hub: WatchHub) -> None:
+        self.log = log
+        self.state = state
+        self.hub = hub
+        self.fault = ""
+        """Why the store stopped for good; empty while it works."""
+        self.no_space = False
+        """Whether the last batch found no room on disk."""
+        self.batches = 0
+        self.records = 0
+        self.published_end = log.tail
+        """Offset in the log behind the last batch that `state` contains."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = CommitThread(self._loop)
+        self._staging = Staging(state)
+        self._queue: deque[Request] = deque()
+        self._flying: list[Request] = []
+        self._flush_due = False
+        self._exclusive: deque[tuple[Job, Callable[[], None], asyncio.Future[None]]] = deque()
+        self._busy = False
+        self._backlog_bytes = 0
+        self._room = asyncio.Event()
+        self._closing = False
+
+    async def run(self, works: Sequence[Txn | Bookkeeping]) -> list[TxnResult]:
+        """Commit every one of `works`, independently and in order. Raises `NoSpaceError`, `StoppedError`."""
+        while self._backlog_bytes > BACKLOG_BYTES_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._refuse_if_stopped()
+        for work in works:
+            self._staging.check(work)
+        futures = [
+            self._admit(works[start : start + BATCH_RECORDS_MAX]).future
+            for start in range(0, len(works), BATCH_RECORDS_MAX)
+        ]
+        if len(futures) == 1:
+            return await futures[0]
+        return [result for results in await asyncio.gather(*futures) for result in results]
+
+    def is_ending(self, lease: int) -> bool:
+        """Whether the end of `lease` is on its way to disk."""
+        return self._staging.is_ending(lease)
+
+    def _refuse_if_stopped(self) -> None:
+        if self.fault:
+            raise StoppedError(f"the store takes no writes until a restart: {self.fault}")
+        if self._closing:
+            raise closed_error()
+
+    def _admit(self, works: Sequence[Txn | Bookkeeping]) -> Request:
+        uncertain = any(self._staging.touches(work) for work in works)
+        outcomes = [self._staging.stage(work) for work in works]
+        request = Request(outcomes, self._loop.create_future(), 0)
+        records = request.records
+        if not records and not uncertain:
+            self._answer(request, {})
+            return request
+        request.size_bytes = sum(record.size_bytes for record in records)
+        self._backlog_bytes += request.size_bytes
+        self._queue.append(request)
+        self._wake()
+        return request
+
+    def _wake(self) -> None:
+        """Flush after the callbacks that are ready now: writers woken together share a sync."""
+        if not self._flush_due and not self._busy:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._busy:
+            return
+        if self._exclusive:
+            self._run_exclusive(*self._exclusive.popleft())
+            return
+        if not self._queue:
+            return
+        self._flying = self._take()
+        records = [record for request in self._flying for record in request.records]
+        self._busy = True
+        if not records:
+            self._landed(None)
+            return
+        data = self.log.encode(records)
+        log = self.log
+        self._thread.submit(lambda: log.write(data), self._landed)
+
+    def _take(self) -> list[Request]:
+        taken: list[Request] = []
+        records = size_bytes = 0
+        while self._queue:
+            request = self._queue[0]
+            records += len(request.outcomes)
+            size_bytes += request.size_bytes
+            if taken and (records > BATCH_RECORDS_MAX or size_bytes > BATCH_BYTES_MAX):
+                break
+            taken.append(self._queue.popleft())
+        return taken
+
+    def _landed(self, error: BaseException | None) -> None:
+        flying, self._flying = self._flying, []
+        self._busy = False
+        if error is not None:
+            self._fail(flying, error)
+            return
+        end = self.log.tail
+        self.no_space = False
+        self._flush()  # The disk writes the next batch while this one is published.
+        self._publish(flying)
+        self.published_end = end
+
+    def _publish(self, requests: list[Request]) -> None:
+        published: list[Event] = []
+        for request in requests:
+            events: dict[int, list[Event]] = {}
+            for index, record in enumerate(request.outcomes):
+                if isinstance(record, Record):
+                    events[index] = self.state.apply(record)
+                    published += events[index]
+                    self._staging.landed(record)
+            self.records += len(events)
+            self._answer(request, events)
+            self._release(request)
+        self.batches += 1
+        self.hub.publish(published)
+
+    def _answer(self, request: Request, events: dict[int, list[Event]]) -> None:
+        if request.future.done():
+            return
+        request.future.set_result(
+            [self._result(outcome, events.get(index, [])) for index, outcome in enumerate(request.outcomes)]
+        )
+
+    def _result(self, outcome: Record | Unchanged, events: list[Event]) -> TxnResult:
+        if isinstance(outcome, Record):
+            entries = tuple(event.entry for event in events if event.entry is not None)
+            return TxnResult(True, outcome.revision, entries)
+        return TxnResult(not outcome.failed, self.state.revision, (), outcome.failed)
+
+    def _release(self, request: Request) -> None:
+        self._backlog_bytes -= request.size_bytes
+        if self._backlog_bytes <= BACKLOG_BYTES_MAX:
+            self._room.set()
+
+    def _fail(self, flying: list[Request], error: BaseException) -> None:
+        """Nothing staged can be durable any more: everything was decided on top of what failed."""
+        failed = [*flying, *self._queue]
+        self._queue.clear()
+        self._staging.reset()
+        if isinstance(error, NoSpaceError):
+            self.no_space = True
+        else:
+            self.stop(f"writing {self.log.path} failed: {error}")
+        for request in failed:
+            if not request.future.done():
+                request.future.set_exception(self._error_of(error))
+            self._release(request)
+        self._wake()
+
+    def _error_of(self, error: BaseException) -> StoreError:
+        if isinstance(error, NoSpaceError):
+            return NoSpaceError(str(error))
+        return StoppedError(f"the write may be lost: {self.fault}")
+
+    def stop(self, fault: str) -> None:
+        """No writes any more until a restart; reads and watches go on with what is durable."""
+        self.fault = self.fault or fault
+
+    async def exclusive(self, job: Job, then: Callable[[], None]) -> None:
+        """Run `job` in the commit thread between two batches, then `then` on the loop before the next one.
+
+        Raises what `job` raises, without `then`. A cancelled caller waits for the end all the same.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._exclusive.append((job, then, future))
+        self._wake()
+        await finish(future)
+
+    def _run_exclusive(self, job: Job, then: Callable[[], None], future: asyncio.Future[None]) -> None:
+        def done(error: BaseException | None) -> None:
+            self._busy = False
+            if error is None:
+                then()
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+            self._wake()
+
+        self._busy = True
+        self._thread.submit(job, done)
+
+    async def close(self, timeout_s: float) -> None:
+        """Refuse new work, wait for what is staged, end the thread."""
+        self._closing = True
+        self._room.set()
+        if last := [request.future for request in (*self._flying, *self._queue)]:
+            await asyncio.wait(last, timeout=timeout_s)
+        await self.exclusive(lambda: None, lambda: None)
+        self._thread.stop()
