@@ -109,6 +109,14 @@ class Expired(ApiError):
     """The asked revision is compacted, or a watcher fell behind: list again."""
 
     code, reason = 410, "Expired"
+    continue_token: str = ""
+    """Where a client may go on with a list that is no longer consistent."""
+
+    def status(self) -> dict[str, Any]:
+        status = super().status()
+        if self.continue_token:
+            status["metadata"] = {"continue": self.continue_token}
+        return status
 
 
 class RequestEntityTooLarge(ApiError):

@@ -35,6 +35,8 @@ class WriteOptions:
     field_manager: str = ""
     field_validation: str = "Warn"
     force: bool = False
+    duplicate_fields: tuple[str, ...] = ()
+    """Paths of fields that stood twice in the body; warned of or refused like unknown ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,9 @@ class Informer:
             return [*self._items.values()]
         return [self._items[key] for key in self._namespaces.keys(namespace)]
 
-    def by_index(self, index: str, value: str) -> builtins.list[Item]:
+    def by_index(self, name: str, value: str) -> builtins.list[Item]:
         """Items that the index function gave `value` for; KeyError for an unknown index."""
-        return [self._items[key] for key in self._indexes[index].keys(value)]
+        return [self._items[key] for key in self._indexes[name].keys(value)]
 
     def __len__(self) -> int:
         return len(self._items)

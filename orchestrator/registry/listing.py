@@ -1,0 +1,157 @@
+"""List: one consistent revision, in pages that continue at the revision of the first.
+
+Revisions asked for (source: Kubernetes' API concepts, `resourceVersion`): empty or "0" reads the newest;
+N reads something not older; `Exact`, or N together with a limit, reads at N. A continue token is base64url
+JSON with the revision and the key after which to go on; clients must not look into it.
+"""
+
+import asyncio
+import base64
+import binascii
+from dataclasses import dataclass
+
+import msgspec
+
+from orchestrator.api.errors import BadRequest, Expired
+from orchestrator.api.item import Item
+from orchestrator.api.options import ListOptions
+from orchestrator.api.resources import Resource
+from orchestrator.api.results import ItemList
+from orchestrator.registry.selection import Selection, check_not_future, parse_revision
+from orchestrator.registry.storage import Storage
+from orchestrator.store.interface import Entry
+
+CHUNK_MIN = 500
+"""Entries read at once when a selector leaves an unknown part of them."""
+SLICE = 2000
+"""Entries matched before other tasks get their turn."""
+
+_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+    "without the continue parameter, or use the continue token in this response to retrieve the remainder of "
+    "the results. Continuing with the provided token results in an inconsistent list - objects that were "
+    "created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+)
+_TOO_OLD = "The resourceVersion for the provided list is too old."
+
+
+class _Token(msgspec.Struct):
+    """`revision` of -1 goes on at the newest one, giving up consistency."""
+
+    revision: int
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where and when to read; revision 0 is the newest."""
+
+    revision: int
+    after: str = ""
+
+
+async def list_items(
+    storage: Storage, resource: Resource, namespace: str | None, options: ListOptions
+) -> ItemList:
+    """The verb. Raises `BadRequest`, `Expired`, `Timeout`."""
+    selection = Selection.parse(resource, options.label_selector, options.field_selector)
+    start = _start(options, storage.revision)
+    prefix = selection.prefix(resource, namespace)
+    if start.revision == 0 and not start.after and selection.single(resource, namespace):
+        return await _single(storage, prefix, selection)
+    try:
+        if options.limit > 0:
+            return await _page(storage, prefix, selection, start, options.limit)
+        return await _whole(storage, prefix, selection, start)
+    except Expired as error:
+        raise _expired(options, start) from error
+
+
+def _start(options: ListOptions, newest: int) -> _Start:
+    match = options.resource_version_match
+    if options.continue_token:
+        if options.resource_version not in ("", "0"):
+            raise BadRequest("specifying resource version is not allowed when using continue")
+        token = _parse_token(options.continue_token)
+        return _Start(max(0, token.revision), token.after)
+    if match and not options.resource_version:
+        raise BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match not in ("", "Exact", "NotOlderThan"):
+        raise BadRequest(
+            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
+        )
+    revision = parse_revision(options.resource_version)
+    if match == "Exact" and not revision:
+        raise BadRequest('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+    check_not_future(revision, newest)
+    exact = match == "Exact" or (not match and options.limit > 0)
+    return _Start(revision if exact else 0)
+
+
+async def _single(storage: Storage, key: str, selection: Selection) -> ItemList:
+    revision = storage.revision
+    entry = await storage.get(key)
+    if entry is None or not selection.matcher(entry.item):
+        return ItemList([], revision)
+    return ItemList([entry.item], max(revision, entry.revision))
+
+
+async def _whole(storage: Storage, prefix: str, selection: Selection, start: _Start) -> ItemList:
+    result = await storage.range(prefix, start.after, 0, start.revision)
+    return ItemList(await _matching(result.entries, selection), result.revision)
+
+
+async def _page(storage: Storage, prefix: str, selection: Selection, start: _Start, limit: int) -> ItemList:
+    """At most `limit` matching objects; reads on while a selector leaves too few."""
+    items: list[Item] = []
+    revision, after = start.revision, start.after
+    chunk = limit if selection.everything else max(limit, CHUNK_MIN)
+    while True:
+        result = await storage.range(prefix, after, chunk, revision)
+        revision = result.revision
+        last = after
+        for entry in result.entries:
+            last = entry.key
+            if selection.everything or selection.matcher(entry.item):
+                items.append(entry.item)
+                if len(items) == limit:
+                    break
+        more = result.remaining > 0 or bool(result.entries and last != result.entries[-1].key)
+        if len(items) == limit and more:
+            remaining = result.remaining if selection.everything else 0
+            return ItemList(items, revision, _token(revision, last), remaining)
+        if not more:
+            return ItemList(items, revision)
+        after = last
+
+
+async def _matching(entries: list[Entry], selection: Selection) -> list[Item]:
+    if selection.everything:
+        return [entry.item for entry in entries]
+    matches = selection.matcher
+    items: list[Item] = []
+    for start in range(0, len(entries), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        items += [entry.item for entry in entries[start : start + SLICE] if matches(entry.item)]
+    return items
+
+
+def _token(revision: int, after: str) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(_Token(revision, after))).decode().rstrip("=")
+
+
+def _parse_token(text: str) -> _Token:
+    try:
+        padded = text.encode() + b"=" * (-len(text) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
+    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+        raise BadRequest(f"continue key is not valid: {error}") from error
+
+
+def _expired(options: ListOptions, start: _Start) -> Expired:
+    if not options.continue_token:
+        return Expired(_TOO_OLD)
+    expired = Expired(_EXPIRED)
+    expired.continue_token = _token(-1, start.after)
+    return expired

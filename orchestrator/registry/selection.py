@@ -1,0 +1,69 @@
+"""Which objects a list or watch means: selectors parsed once, and the revision that a client asks for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.api.errors import BadRequest, Cause, Timeout
+from orchestrator.api.item import Item
+from orchestrator.api.resources import Resource
+from orchestrator.api.selectors import FieldSelector, Selector, parse_field_selector, parse_label_selector
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Label and field selector together."""
+
+    labels: Selector
+    fields: FieldSelector
+
+    @classmethod
+    def parse(cls, resource: Resource, label_selector: str, field_selector: str) -> "Selection":
+        """Raises `BadRequest` naming what can't be parsed or is not selectable."""
+        return cls(parse_label_selector(label_selector), parse_field_selector(field_selector, resource))
+
+    @property
+    def everything(self) -> bool:
+        return self.labels.everything and self.fields.everything
+
+    @property
+    def matcher(self) -> Callable[[Item], bool]:
+        """The cheapest predicate that decides."""
+        by_label, by_field = self.labels.matches, self.fields.matches
+        if self.fields.everything:
+            return lambda item: by_label(item.meta.labels or {})
+        if self.labels.everything:
+            return by_field
+        return lambda item: by_label(item.meta.labels or {}) and by_field(item)
+
+    def prefix(self, resource: Resource, namespace: str | None) -> str:
+        """The narrowest key prefix of what can match; one object's key when the name is given."""
+        name = self.fields.exact("metadata.name")
+        if not resource.namespaced:
+            return resource.key("", name) if name else resource.key_prefix()
+        namespace = namespace or self.fields.exact("metadata.namespace")
+        if name and namespace:
+            return resource.key(namespace, name)
+        return resource.key_prefix(namespace)
+
+    def single(self, resource: Resource, namespace: str | None) -> bool:
+        """Whether at most one object, whose key is `prefix`, can match."""
+        return bool(self.fields.exact("metadata.name")) and (not resource.namespaced or bool(namespace))
+
+
+def parse_revision(text: str, field: str = "resourceVersion") -> int:
+    """The client's revision; empty is 0. Raises `BadRequest`."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise BadRequest(f'{field}: Invalid value: "{text}": must be a non-negative whole number')
+    return int(text)
+
+
+def check_not_future(revision: int, newest: int) -> None:
+    """Raises `Timeout` for a revision that this store has not reached, with the cause that clients test for."""
+    if revision > newest:
+        raise Timeout(
+            f"Timeout: Too large resource version: {revision}, current: {newest}",
+            causes=(Cause("ResourceVersionTooLarge", "Too large resource version", ""),),
+            retry_after_s=1,
+        )

@@ -1,0 +1,208 @@
+"""Subresources whose change is a rule of its own: binding, eviction, scale, and a namespace's finalize.
+
+`status` and `ephemeralcontainers` are not here: a strategy splits them off the main resource. Each of these
+writes through the `Writer`, so admission sees them and the store decides their races.
+"""
+
+from typing import Any
+
+from orchestrator.api.access import Identity
+from orchestrator.api.errors import ApiError, BadRequest, Cause, Conflict, invalid, not_found
+from orchestrator.api.item import Item, Object, encode
+from orchestrator.api.options import DeleteOptions, WriteOptions
+from orchestrator.api.resources import NAMESPACES, PODS, Resource
+from orchestrator.api.selectors import from_label_selector
+from orchestrator.api.times import timestamp
+from orchestrator.base.clock import Clock
+from orchestrator.registry.patching import Patch
+from orchestrator.registry.results import Deleted, Written
+from orchestrator.registry.storage import Storage
+from orchestrator.registry.writing import Target, Writer
+
+_REPLICAS_MAX = 2**31 - 1
+
+
+class Subresources:
+    """The verbs of these subresources."""
+
+    def __init__(self, storage: Storage, writer: Writer, clock: Clock) -> None:
+        self._storage = storage
+        self._writer = writer
+        self._clock = clock
+
+    # ── pods/binding ────────────────────────────────────────────────────────────────────────────────────
+
+    async def bind(
+        self, namespace: str, name: str, binding: Object, options: WriteOptions, identity: Identity
+    ) -> Written:
+        """Assign the pod to `binding.target.name`. Raises `Conflict` when it has a node or is going."""
+        target = binding.get("target") or {}
+        node = target.get("name") or ""
+        if target.get("kind") not in (None, "", "Node"):
+            raise _invalid_binding(name, "target.kind", f'Unsupported value: "{target["kind"]}"')
+        if not node:
+            raise _invalid_binding(name, "target.name", "Required value")
+        given = binding.get("metadata") or {}
+        now = timestamp(self._clock.now_s())
+
+        def assigned(pod: Object) -> tuple[Object, list[str]]:
+            return _assigned(pod, name, node, given, now), []
+
+        where = Target(PODS, namespace, name, options, identity, "binding")
+        return await self._writer.modify(where, assigned, rules=False)
+
+    # ── pods/eviction ───────────────────────────────────────────────────────────────────────────────────
+
+    async def evict(
+        self, namespace: str, name: str, eviction: Object, options: WriteOptions, identity: Identity
+    ) -> Deleted:
+        """Delete the pod with the options that the eviction carries."""
+        if ((eviction.get("metadata") or {}).get("name") or name) != name:
+            raise BadRequest("name in URL does not match name in Eviction object")
+        where = Target(PODS, namespace, name, options, identity, "eviction")
+        return await self._writer.delete(
+            where, delete_options(eviction.get("deleteOptions"), options.dry_run)
+        )
+
+    # ── namespaces/finalize ─────────────────────────────────────────────────────────────────────────────
+
+    async def finalize(self, name: str, obj: Object, options: WriteOptions, identity: Identity) -> Written:
+        """Replace `spec.finalizers` of a namespace; the last one gone removes it when it is terminating."""
+        where = Target(NAMESPACES, "", name, options, identity, "finalize")
+        obj, warnings = self._writer.checked(NAMESPACES, obj, options)
+        finalizers = (obj.get("spec") or {}).get("finalizers") or []
+
+        def finalized(namespace: Object) -> tuple[Object, list[str]]:
+            spec = {key: value for key, value in (namespace.get("spec") or {}).items() if key != "finalizers"}
+            if finalizers:
+                spec["finalizers"] = finalizers
+            return {**namespace, "metadata": _conditional(namespace, obj), "spec": spec}, warnings
+
+        return await self._writer.modify(where, finalized, rules=False)
+
+    # ── */scale ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_scale(self, resource: Resource, namespace: str, name: str) -> Item:
+        """The object's replicas as an `autoscaling/v1` Scale."""
+        item = await self._storage.find(resource, namespace, name)
+        if item is None:
+            raise not_found(resource.group, resource.plural, name)
+        return scale_of(item)
+
+    async def update_scale(
+        self, resource: Resource, namespace: str, name: str, scale: Object, options: WriteOptions,
+        identity: Identity,
+    ) -> Written:  # fmt: skip
+        """Set the replicas; a `resourceVersion` in the scale makes it conditional."""
+        return await self._write_scale(resource, namespace, name, lambda _: scale, options, identity)
+
+    async def patch_scale(
+        self, resource: Resource, namespace: str, name: str, patch: Patch, options: WriteOptions,
+        identity: Identity,
+    ) -> Written:  # fmt: skip
+        """Patch the Scale that `get_scale` shows."""
+        return await self._write_scale(
+            resource, namespace, name, lambda shown: patch.apply_to(shown, None), options, identity
+        )
+
+    async def _write_scale(
+        self, resource: Resource, namespace: str, name: str, wanted: Any, options: WriteOptions,
+        identity: Identity,
+    ) -> Written:  # fmt: skip
+        def scaled(obj: Object) -> tuple[Object, list[str]]:
+            shown = scale_of(Item(encode(obj), int(obj["metadata"]["resourceVersion"]))).object
+            scale = wanted(shown)
+            replicas = _replicas(name, scale)
+            spec = {**(obj.get("spec") or {}), "replicas": replicas}
+            return {**obj, "metadata": _conditional(obj, scale), "spec": spec}, []
+
+        where = Target(resource, namespace, name, options, identity, "scale")
+        written = await self._writer.modify(where, scaled)
+        return Written(scale_of(written.item), written.warnings)
+
+
+def scale_of(item: Item) -> Item:
+    """The Scale of a Deployment, ReplicaSet or any kind with `spec.replicas` and a label selector."""
+    obj = item.object
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    shown = ("name", "namespace", "uid", "creationTimestamp")
+    state: Object = {"replicas": status.get("replicas") or 0}
+    selector = str(from_label_selector(spec.get("selector")))
+    if selector:
+        state["selector"] = selector
+    scale = {
+        "metadata": {key: metadata[key] for key in shown if key in metadata},
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "spec": {"replicas": spec.get("replicas") or 0},
+        "status": state,
+    }
+    return Item(encode(scale), item.revision)
+
+
+def delete_options(body: Object | None, dry_run: bool = False) -> DeleteOptions:
+    """A `DeleteOptions` object as it stands in a body. Raises `BadRequest` for wrong types."""
+    body = body or {}
+    preconditions = body.get("preconditions") or {}
+    grace, orphan = body.get("gracePeriodSeconds"), body.get("orphanDependents")
+    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
+        raise BadRequest("gracePeriodSeconds: must be a whole number")
+    if orphan is not None and not isinstance(orphan, bool):
+        raise BadRequest("orphanDependents: must be true or false")
+    return DeleteOptions(
+        grace_period_s=grace,
+        propagation_policy=body.get("propagationPolicy") or "",
+        uid=preconditions.get("uid") or "",
+        resource_version=preconditions.get("resourceVersion") or "",
+        dry_run=dry_run or "All" in (body.get("dryRun") or ()),
+        orphan_dependents=orphan,
+    )
+
+
+def _assigned(pod: Object, name: str, node: str, given: Object, now: str) -> Object:
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    problem = ""
+    if metadata.get("deletionTimestamp"):
+        problem = f"pod {name} is being deleted, cannot be assigned to a host"
+    elif spec.get("nodeName"):
+        problem = f'pod {name} is already assigned to node "{spec["nodeName"]}"'
+    elif spec.get("schedulingGates"):
+        problem = f"pod {name} has non-empty .spec.schedulingGates"
+    if problem:
+        text = f'Operation cannot be fulfilled on pods/binding "{name}": {problem}'
+        raise Conflict(text, kind="pods/binding", name=name)
+    metadata = {**metadata, **{key: given[key] for key in ("uid", "resourceVersion") if given.get(key)}}
+    if given.get("annotations"):
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **given["annotations"]}
+    status = pod.get("status") or {}
+    others = [entry for entry in status.get("conditions") or () if entry.get("type") != "PodScheduled"]
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
+    return {
+        **pod,
+        "metadata": metadata,
+        "spec": {**spec, "nodeName": node},
+        "status": {**status, "conditions": [*others, condition]},
+    }
+
+
+def _conditional(obj: Object, given: Object) -> Object:
+    """Metadata of `obj` with the preconditions that a client's body carries."""
+    wanted = given.get("metadata") or {}
+    asked = {key: wanted[key] for key in ("uid", "resourceVersion") if wanted.get(key)}
+    return {**obj["metadata"], **asked}
+
+
+def _replicas(name: str, scale: Object) -> int:
+    replicas = (scale.get("spec") or {}).get("replicas") or 0
+    if isinstance(replicas, bool) or not isinstance(replicas, int):
+        raise BadRequest("spec.replicas: must be a whole number")
+    if not 0 <= replicas <= _REPLICAS_MAX:
+        text = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        cause = Cause("FieldValueInvalid", text, "spec.replicas")
+        raise invalid("autoscaling", "Scale", name, (cause,))
+    return replicas
+
+
+def _invalid_binding(name: str, field: str, text: str) -> ApiError:
+    reason = "FieldValueRequired" if text.startswith("Required") else "FieldValueNotSupported"
+    return invalid("", "Binding", name, (Cause(reason, text, field),))

@@ -1,0 +1,338 @@
+"""Writer: the read-modify-write that every change of an object goes through.
+
+create: check → metadata → strategy → admission → validation → claims → transaction (key absent).
+modify: read → build the candidate → the same steps → transaction (revision as read); when somebody else was
+faster it starts over with what they wrote, so admission and validation always see what is really merged.
+A change that says what is already stored writes nothing. The only writer of objects in the process.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
+from orchestrator.api.access import Identity
+from orchestrator.api.errors import (
+    BadRequest,
+    Cause,
+    InternalError,
+    already_exists,
+    conflict,
+    invalid,
+    not_found,
+)
+from orchestrator.api.item import Item, Object, decode, encode
+from orchestrator.api.options import DeleteOptions, WriteOptions
+from orchestrator.api.resources import Resource
+from orchestrator.api.times import timestamp
+from orchestrator.base.clock import Clock
+from orchestrator.registry import claims, deletion, objectmeta
+from orchestrator.registry.patching import SchemaChecker
+from orchestrator.registry.results import Deleted, Written
+from orchestrator.registry.storage import Storage
+from orchestrator.registry.strategy import Strategy
+from orchestrator.store.interface import Compare, Delete, Entry, Put, Txn
+
+ATTEMPTS = 8
+"""Tries of one write: generated names that exist, claims that others take, conflicts of unconditional writes."""
+
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+CREATED_BY_UPDATE = frozenset({
+    ("", "endpoints"), ("", "events"), ("", "services"), ("coordination.k8s.io", "leases"),
+    ("rbac.authorization.k8s.io", "roles"), ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"), ("rbac.authorization.k8s.io", "clusterrolebindings"),
+})  # fmt: skip
+"""Resources (group, plural) whose update creates what is absent, as in Kubernetes."""
+CONDITIONAL = frozenset({("coordination.k8s.io", "leases")})
+"""Resources whose update needs a `resourceVersion`."""
+
+Build = Callable[[Object], tuple[Object, list[str]]]
+"""From the stored object (frozen, with `resourceVersion`) the one that the client means, and warnings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One object, or one subresource of it, and who writes it how."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    options: WriteOptions
+    identity: Identity
+    subresource: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.resource.key(self.namespace, self.name)
+
+
+class Writer:
+    """Creates, changes and removes objects. Stateless; the store decides every race."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        schemas: SchemaChecker,
+        strategies: Mapping[tuple[str, str], Strategy],
+        admission: AdmissionChain,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._storage = storage
+        self._schemas = schemas
+        self._strategies = strategies
+        self._admission = admission
+        self._clock = clock
+        self._rng = rng
+
+    # ── create ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create(
+        self, resource: Resource, namespace: str, obj: Object, options: WriteOptions, identity: Identity
+    ) -> Written:
+        """Raises `AlreadyExists`, `BadRequest`, `Invalid` and what admission raises."""
+        obj, warnings = self.checked(resource, obj, options)
+        metadata = obj["metadata"]
+        namespace = objectmeta.namespace_of(resource, metadata, namespace)
+        if metadata.get("resourceVersion"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
+        given, base = metadata.get("name") or "", metadata.get("generateName") or ""
+        if not given and not base:
+            cause = Cause(
+                "FieldValueRequired", "Required value: name or generateName is required", "metadata.name"
+            )
+            raise invalid(resource.group, resource.kind, "", (cause,))
+        name = given
+        for _ in range(ATTEMPTS):
+            name = given or objectmeta.generated_name(base, self._rng)
+            target = Target(resource, namespace, name, options, identity)
+            written = await self._create(target, obj, [*warnings], unique=bool(given))
+            if written is not None:
+                return written
+        raise already_exists(resource.group, resource.plural, name)
+
+    async def _create(
+        self, target: Target, obj: Object, warnings: list[str], *, unique: bool
+    ) -> Written | None:
+        """One try; None when a generated name or a claim was taken by somebody else."""
+        resource, strategy = target.resource, self._strategy(target.resource)
+        now = timestamp(self._clock.now_s())
+        uid = objectmeta.new_uid(self._rng)
+        new = objectmeta.created(obj, target.namespace, target.name, uid, now)
+        new = await self._admitted(target, strategy.prepare_create(new), None, warnings)
+        self._validate(target, strategy, new, None, [])
+        warnings += strategy.warnings(new, None)
+        new = await strategy.allocate(new, None, self._is_taken)
+        key, raw = target.key, encode(new)
+        if target.options.dry_run:
+            if await self._storage.get(key) is not None:
+                raise already_exists(resource.group, resource.plural, target.name)
+            return Written(Item(raw, 0), warnings, created=True)
+        compares, operations = claims.changes(key, frozenset(), strategy.claims(new))
+        lease = await self._storage.lease_for(resource.ttl_s)
+        txn = Txn((Compare(key, 0), *compares), (Put(key, raw, lease), *operations))
+        result = await self._storage.transact(txn)
+        if result.succeeded:
+            return Written(result.entries[0].item, warnings, created=True)
+        if unique and key in result.failed:
+            raise already_exists(resource.group, resource.plural, target.name)
+        return None
+
+    # ── modify ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def modify(self, target: Target, build: Build, *, rules: bool = True) -> Written:
+        """Write what `build` makes of the stored object. Raises `NotFound`, `Conflict`, `Invalid` …
+
+        Without `rules` the strategy has no say: for subresources whose change is a rule of its own.
+        """
+        for _ in range(ATTEMPTS):
+            entry = await self._storage.get(target.key)
+            if entry is None:
+                raise not_found(target.resource.group, target.resource.plural, target.name)
+            written = await self._modify(target, entry, build, rules)
+            if written is not None:
+                return written
+        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+
+    async def update(self, target: Target, obj: Object) -> Written:
+        """Replace the object; creates it where its resource allows that."""
+        resource = target.resource
+        obj, warnings = self.checked(resource, obj, target.options)
+        metadata = obj["metadata"]
+        if (resource.group, resource.plural) in CREATED_BY_UPDATE and not target.subresource:
+            known = await self._storage.get(target.key)
+            if known is None and not metadata.get("uid") and not metadata.get("resourceVersion"):
+                self._check_address(target, obj)
+                named = {**obj, "metadata": {**metadata, "name": target.name}}
+                return await self.create(resource, target.namespace, named, target.options, target.identity)
+        if (resource.group, resource.plural) in CONDITIONAL and not metadata.get("resourceVersion"):
+            cause = Cause(
+                "FieldValueInvalid",
+                "Invalid value: 0: must be specified for an update",
+                "metadata.resourceVersion",
+            )
+            raise invalid(resource.group, resource.kind, target.name, (cause,))
+        return await self.modify(target, lambda _: (obj, warnings))
+
+    async def _modify(self, target: Target, entry: Entry, build: Build, rules: bool) -> Written | None:
+        """One try; None when somebody else wrote the object, or took a claim, in between."""
+        # A fresh decode: what is replaced soon would only push live objects out of the items' cache.
+        old = decode(entry.value, entry.revision)
+        candidate, warnings = build(old)
+        self._check_address(target, candidate)
+        self._check_preconditions(target, candidate["metadata"], old["metadata"])
+        new, warnings = objectmeta.updated(candidate, old), [*warnings]
+        strategy = self._strategy(target.resource)
+        if rules:
+            new = strategy.prepare_update(new, old, target.subresource)
+        new = await self._admitted(target, new, old, warnings)
+        if rules:
+            self._validate(target, strategy, new, old, objectmeta.update_problems(new, old))
+            warnings += strategy.warnings(new, old)
+            new = await strategy.allocate(new, old, self._is_taken)
+        raw = encode(new)
+        if raw == entry.value or objectmeta.same(new, old):
+            return Written(entry.item, warnings)
+        if deletion.removable(new):
+            return await self._remove_modified(target, entry, raw, strategy.claims(old), warnings)
+        if target.options.dry_run:
+            return Written(Item(raw, entry.revision), warnings)
+        return await self._replace(target, entry, raw, (strategy.claims(old), strategy.claims(new)), warnings)
+
+    async def _replace(
+        self,
+        target: Target,
+        entry: Entry,
+        raw: bytes,
+        held: tuple[frozenset[str], frozenset[str]],
+        warnings: list[str],
+    ) -> Written | None:
+        """`held` are the claims before and after."""
+        compares, operations = claims.changes(entry.key, *held)
+        lease = await self._storage.lease_for(target.resource.ttl_s)
+        txn = Txn((Compare(entry.key, entry.revision), *compares), (Put(entry.key, raw, lease), *operations))
+        result = await self._storage.transact(txn)
+        return Written(result.entries[0].item, warnings) if result.succeeded else None
+
+    async def _remove_modified(
+        self, target: Target, entry: Entry, raw: bytes, held: frozenset[str], warnings: list[str]
+    ) -> Written | None:
+        """The change that took away the last finalizer of an object being deleted removes it."""
+        if target.options.dry_run:
+            return Written(Item(raw, entry.revision), warnings)
+        revision = await self._remove(entry, held)
+        return Written(Item(raw, revision), warnings) if revision else None
+
+    # ── delete ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def delete(self, target: Target, options: DeleteOptions) -> Deleted:
+        """Remove, or start deletion. Raises `NotFound`, `Conflict` for preconditions."""
+        deletion.check_options(options)
+        for _ in range(ATTEMPTS):
+            entry = await self._storage.get(target.key)
+            if entry is None:
+                raise not_found(target.resource.group, target.resource.plural, target.name)
+            deleted = await self._delete(target, entry, options)
+            if deleted is not None:
+                return deleted
+        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+
+    async def _delete(self, target: Target, entry: Entry, options: DeleteOptions) -> Deleted | None:
+        old = decode(entry.value, entry.revision)
+        wanted = {"uid": options.uid, "resourceVersion": options.resource_version}
+        self._check_deletion_preconditions(target, wanted, old["metadata"])
+        await self._admission.admit(self._request(target, None, old))
+        strategy = self._strategy(target.resource)
+        grace_s = strategy.grace_period_s(old, options.grace_period_s)
+        step = deletion.plan(old, options, grace_s, self._clock.now_s())
+        if step.action == "keep":
+            return Deleted(entry.item, gone=False)
+        if options.dry_run:
+            return Deleted(Item(encode(step.object), entry.revision), gone=step.action == "remove")
+        if step.action == "remove":
+            revision = await self._remove(entry, strategy.claims(old))
+            return Deleted(Item(entry.value, revision), gone=True) if revision else None
+        put = Put(entry.key, encode(step.object), entry.lease)
+        result = await self._storage.transact(Txn((Compare(entry.key, entry.revision),), (put,)))
+        return Deleted(result.entries[0].item, gone=False) if result.succeeded else None
+
+    async def _remove(self, entry: Entry, held: frozenset[str]) -> int:
+        """The revision of the removal, or 0 when the object changed in between."""
+        _, operations = claims.changes(entry.key, held, frozenset())
+        txn = Txn((Compare(entry.key, entry.revision),), (Delete(entry.key), *operations))
+        result = await self._storage.transact(txn)
+        return result.revision if result.succeeded else 0
+
+    # ── shared steps ────────────────────────────────────────────────────────────────────────────────────
+
+    def checked(self, resource: Resource, obj: Object, options: WriteOptions) -> tuple[Object, list[str]]:
+        """`obj` with its kind, as the schema allows it. Raises `BadRequest`."""
+        obj = objectmeta.typed(resource, obj)
+        kind = (resource.group, resource.version, resource.kind)
+        return self._schemas.check(kind, obj, options.field_validation, options.duplicate_fields)
+
+    def _strategy(self, resource: Resource) -> Strategy:
+        strategy = self._strategies.get((resource.group, resource.plural))
+        if strategy is None:
+            raise InternalError(f"no strategy is registered for {resource.qualified}")
+        return strategy
+
+    def _request(self, target: Target, obj: Object | None, old: Object | None) -> AdmissionRequest:
+        operation = "DELETE" if obj is None else "CREATE" if old is None else "UPDATE"
+        return AdmissionRequest(
+            operation,  # type: ignore[arg-type]  # the literals above
+            target.resource,
+            target.subresource,
+            target.namespace,
+            target.name,
+            obj,
+            old,
+            target.identity,
+            target.options.dry_run,
+        )
+
+    async def _admitted(self, target: Target, new: Object, old: Object | None, warnings: list[str]) -> Object:
+        request = self._request(target, new, old)
+        admitted = await self._admission.admit(request)
+        warnings += request.warnings
+        return admitted
+
+    def _validate(
+        self, target: Target, strategy: Strategy, new: Object, old: Object | None, causes: list[Cause]
+    ) -> None:
+        causes = [*causes, *strategy.validate(new, old, target.subresource)]
+        if causes:
+            raise invalid(target.resource.group, target.resource.kind, target.name, tuple(causes))
+
+    async def _is_taken(self, claim: str) -> bool:
+        return await self._storage.get(claims.PREFIX + claim) is not None
+
+    def _check_address(self, target: Target, candidate: Object) -> None:
+        """The body must mean the object that the URL names."""
+        metadata = candidate["metadata"]
+        name = metadata.get("name") or target.name
+        if name != target.name:
+            raise BadRequest(
+                f"the name of the object ({name}) does not match the name on the URL ({target.name})"
+            )
+        objectmeta.namespace_of(target.resource, metadata, target.namespace)
+
+    def _check_preconditions(self, target: Target, given: Object, current: Object) -> None:
+        resource = target.resource
+        for text in objectmeta.unmet_uid(given.get("uid") or "", current["uid"]):
+            raise conflict(resource.group, resource.plural, target.name, text)
+        wanted = given.get("resourceVersion")
+        if wanted and wanted not in ("0", current["resourceVersion"]):
+            raise conflict(resource.group, resource.plural, target.name, MODIFIED)
+
+    def _check_deletion_preconditions(self, target: Target, wanted: Object, current: Object) -> None:
+        resource = target.resource
+        texts = objectmeta.unmet_uid(wanted["uid"], current["uid"])
+        version = wanted["resourceVersion"]
+        if version and version != current["resourceVersion"]:
+            texts.append(
+                f"Precondition failed: ResourceVersion in precondition: {version}, "
+                f"ResourceVersion in object meta: {current['resourceVersion']}"
+            )
+        for text in texts:
+            raise conflict(resource.group, resource.plural, target.name, text)
