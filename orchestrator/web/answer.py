@@ -10,6 +10,10 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_writer import HttpVersion11
 
+Request = web.BaseRequest
+Response = web.StreamResponse
+"""Names of aiohttp's types for handlers, which themselves do not import its server."""
+
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
@@ -94,3 +98,10 @@ async def _send(request: web.BaseRequest, head: bytes, body: bytes) -> None:
         transport.write(body)
     if protocol.writing_paused:
         await request.writer.drain()
+
+
+def cut(response: Response) -> None:
+    """Cut the connection of a response that has begun; what is pending is lost."""
+    request = response._req
+    if request is not None and request.transport is not None:
+        request.transport.abort()
