@@ -1,0 +1,69 @@
+"""What every pod worker of one node shares: its collaborators and the node's own facts.
+
+Built by `Agent`; nothing here is a singleton, a process may run many nodes.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.agent.env import Fetch, PodFacts
+from orchestrator.agent.images import Images
+from orchestrator.agent.podfiles import DnsSettings
+from orchestrator.agent.probes import Prober
+from orchestrator.agent.volumes import Volumes
+from orchestrator.api.item import Item, Object
+from orchestrator.base.clock import Clock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.client.interface import Client
+from orchestrator.network.dataplane.interface import PodNetwork
+from orchestrator.runtime.interface import Runtime
+
+BeforeStop = Callable[[str], Awaitable[None]]
+"""Given a pod's address, returns when no Service rule leads there any more (bounded)."""
+
+
+class Recorder(Protocol):
+    """Where events go; never raises, never waits."""
+
+    def event(self, regarding: Object, type_: str, reason: str, message: str) -> None: ...
+
+
+class ServiceSource(Protocol):
+    """The Services of the cluster, from memory."""
+
+    def list(self, namespace: str | None = None) -> list[Item]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What the node is. `capacity` and `allocatable` are quantities as in its status."""
+
+    name: str
+    ip: str
+    capacity: Object
+    allocatable: Object
+    memory_bytes: int
+
+
+@dataclass(slots=True)
+class Context:
+    """Collaborators of the pod workers of one node. `network` is set before the first worker starts."""
+
+    facts: NodeFacts
+    client: Client
+    runtime: Runtime
+    network: PodNetwork
+    images: Images
+    prober: Prober
+    volumes: Volumes
+    dns: DnsSettings
+    fetch: Fetch
+    services: ServiceSource
+    recorder: Recorder
+    clock: Clock
+    supervisor: Supervisor
+    before_stop: BeforeStop
+
+    def pod_facts(self, pod_ip: str) -> PodFacts:
+        return PodFacts(pod_ip, self.facts.ip, self.facts.name, self.facts.allocatable)
