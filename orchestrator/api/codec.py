@@ -1,0 +1,206 @@
+"""Request bodies to JSON values: JSON, YAML and protobuf, and the bodies of patches.
+
+Whatever comes in, what goes out is plain JSON that can be stored: dictionaries with text keys, integers of 64
+bits, finite numbers, no deeper than `DEPTH_MAX`. Anything else is a `BadRequest` that says what and where, or
+`UnsupportedMediaType`. Size is bounded by whoever reads the body. Called by the server's handlers.
+"""
+
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from orchestrator.api.codec_yaml import YamlError, decode_yaml
+from orchestrator.api.errors import BadRequest, UnsupportedMediaType
+from orchestrator.wire.kubernetes import MEDIA_TYPE as PROTOBUF
+from orchestrator.wire.kubernetes import decode_object
+from orchestrator.wire.raw import WireError
+
+JSON, YAML = "application/json", "application/yaml"
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+OBJECT_TYPES = (JSON, YAML, PROTOBUF)
+PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
+
+DEPTH_MAX = 200
+SLOW_BYTES = 256 * 1024
+"""More JSON than this takes longer to decode than the event loop may be held; see `is_slow`."""
+
+_YAML_TYPES = (YAML, APPLY_PATCH)
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+_decode_json = msgspec.json.Decoder().decode
+_long_number = re.compile(rb"\d{18}|[eE]").search
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A body's value; `duplicates` are the paths of fields that stood there more than once."""
+
+    object: Any
+    duplicates: tuple[str, ...] = ()
+
+
+def media_type(content_type: str) -> str:
+    """The bare type of a Content-Type header; JSON where there is none, as Kubernetes has it."""
+    return content_type.partition(";")[0].strip().lower() or JSON
+
+
+def is_slow(data: bytes, content_type: str) -> bool:
+    """Whether `decode_body` should run in a thread: YAML and protobuf take fifty times as long as JSON."""
+    kind = media_type(content_type)
+    if kind in _YAML_TYPES and "yaml" not in sys.modules:
+        return True
+    return len(data) > (SLOW_BYTES // 32 if kind in (*_YAML_TYPES, PROTOBUF) else SLOW_BYTES)
+
+
+def decode_body(
+    data: bytes, content_type: str, accepted: tuple[str, ...] = OBJECT_TYPES, find_duplicates: bool = False
+) -> Decoded:
+    """The value of an object's body, a dictionary. `find_duplicates` is for field validation Warn and Strict.
+
+    Raises `BadRequest` for a malformed body, `UnsupportedMediaType` for a type that is not in `accepted`.
+    """
+    decoded = decode_value(data, content_type, accepted, find_duplicates)
+    if not isinstance(decoded.object, dict):
+        raise BadRequest(f"the body must be an object, not {_named(decoded.object)}")
+    return decoded
+
+
+def decode_patch(data: bytes, content_type: str, find_duplicates: bool = False) -> Decoded:
+    """The value of a patch: a list of operations for JSON patch, else a dictionary. Raises as `decode_body`."""
+    decoded = decode_value(data, content_type, PATCH_TYPES, find_duplicates)
+    wanted, name = (
+        (list, "a list of operations") if media_type(content_type) == JSON_PATCH else (dict, "an object")
+    )
+    if not isinstance(decoded.object, wanted):
+        raise BadRequest(f"the patch must be {name}, not {_named(decoded.object)}")
+    return decoded
+
+
+def decode_value(
+    data: bytes, content_type: str, accepted: tuple[str, ...], find_duplicates: bool = False
+) -> Decoded:
+    """Any JSON value in a body. Raises as `decode_body`."""
+    kind = media_type(content_type)
+    if kind not in accepted:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: "
+            + ", ".join(accepted)
+        )
+    if kind == PROTOBUF:
+        return Decoded(_protobuf(data))
+    if kind in _YAML_TYPES and not _looks_like_json(data):
+        return _yaml(data)
+    value = _json(data)
+    return Decoded(value, _duplicates(data) if find_duplicates else ())
+
+
+def _json(data: bytes) -> Any:
+    try:
+        value = _decode_json(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is malformed JSON: {_lower(str(error))}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if data.count(b"{") + data.count(b"[") > DEPTH_MAX or _long_number(data):
+        _verify(value, 0)
+    return value
+
+
+def _protobuf(data: bytes) -> Any:
+    try:
+        value = decode_object(data)
+    except WireError as error:
+        raise BadRequest(f"the body is malformed protobuf: {error}") from None
+    _verify(value, 0)
+    return value
+
+
+def _yaml(data: bytes) -> Decoded:
+    try:
+        value, duplicates = decode_yaml(data, DEPTH_MAX)
+    except YamlError as error:
+        raise BadRequest(f"the body is malformed YAML: {error}") from None
+    _verify(value, 0)
+    return Decoded(value, tuple(duplicates))
+
+
+def _looks_like_json(data: bytes) -> bool:
+    """JSON is YAML; the faster decoder takes what is JSON, and leaves flow-style YAML alone."""
+    if data.lstrip()[:1] != b"{":
+        return False
+    try:
+        _decode_json(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _verify(value: Any, depth: int) -> None:
+    """Refuse what can't be stored or would exhaust the stack of whoever walks it later."""
+    if isinstance(value, dict | list):
+        if depth >= DEPTH_MAX:
+            raise _too_deep()
+        for part in value.values() if isinstance(value, dict) else value:
+            _verify(part, depth + 1)
+    elif isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise BadRequest(f"the number {_shown(value)} does not fit 64 bits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BadRequest("the body holds a number that is infinite or none at all")
+
+
+def _shown(value: int) -> str:
+    return str(value) if abs(value) < 10**40 else "of more than 40 digits"
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"the body is nested deeper than {DEPTH_MAX} levels")
+
+
+class _Pairs(dict[str, Any]):
+    """An object of the body that remembers which of its keys stood there twice."""
+
+    __slots__ = ("twice",)
+    twice: list[str]
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.twice = [key for key, count in counts.items() if count > 1]
+
+
+def _duplicates(data: bytes) -> tuple[str, ...]:
+    """Paths of duplicate fields. Reads the body a second time with the only decoder that shows them."""
+    return tuple(_paths(json.loads(data, object_pairs_hook=_Pairs), ""))
+
+
+def _paths(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        dot = f"{path}." if path else ""
+        yield from (dot + key for key in value.twice)
+        for key, part in value.items():
+            yield from _paths(part, dot + key)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _paths(part, f"{path}[{index}]")
+
+
+def _named(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null" if value is None else "an object")
+
+
+def _lower(text: str) -> str:
+    """msgspec's sentence as the end of ours; it names the byte."""
+    return text[:1].lower() + text[1:] if text[:4] != "JSON" else text
