@@ -1,0 +1,56 @@
+"""The explicit list of controllers, and their graph: who watches and writes what. Called by the daemon and cli."""
+
+from collections.abc import Iterable
+
+from orchestrator.api.resources import ResourceTable
+from orchestrator.base.clock import Clock
+from orchestrator.client.events import EventRecorder
+from orchestrator.client.interface import Client
+from orchestrator.controllers.deployment import DeploymentController
+from orchestrator.controllers.endpoints import EndpointsController
+from orchestrator.controllers.endpointslice import EndpointSliceController
+from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.namespace import NamespaceController
+from orchestrator.controllers.nodeipam import NodeIpamController
+from orchestrator.controllers.nodelifecycle import NodeLifecycleController
+from orchestrator.controllers.podgc import PodGarbageCollector
+from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.rootca import RootCaPublisher
+from orchestrator.controllers.serviceaccount import ServiceAccountController
+from orchestrator.controllers.tainteviction import TaintEvictionController
+from orchestrator.informer.controller import Controller
+
+
+def build(
+    client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable, *, ca_pem: str, pod_cidr: str
+) -> list[Controller]:
+    """Every controller, in the order of the flow: accounts, nodes, workloads, endpoints, clean-up.
+
+    `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes.
+    """
+    return [
+        ServiceAccountController(client, clock, recorder),
+        RootCaPublisher(client, clock, recorder, ca_pem),
+        NodeIpamController(client, clock, recorder, pod_cidr),
+        NodeLifecycleController(client, clock, recorder),
+        TaintEvictionController(client, clock, recorder),
+        DeploymentController(client, clock, recorder),
+        ReplicaSetController(client, clock, recorder),
+        EndpointSliceController(client, clock, recorder),
+        EndpointsController(client, clock, recorder),
+        NamespaceController(client, clock, recorder, table),
+        GarbageCollector(client, clock, recorder, table),
+        PodGarbageCollector(client, clock, recorder),
+    ]
+
+
+def graph(controllers: Iterable[Controller]) -> str:
+    """One line per controller: `watched, … → name → written, …`, aligned; many resources are counted."""
+    rows = [(_names(c.watches), c.name, _names(c.writes)) for c in controllers]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    return "\n".join(f"{w:<{widths[0]}} → {name:<{widths[1]}} → {out}" for w, name, out in rows)
+
+
+def _names(resources: tuple[object, ...]) -> str:
+    names = [getattr(resource, "plural", str(resource)) for resource in resources]
+    return ", ".join(names) if len(names) <= 5 else f"{len(names)} resources"

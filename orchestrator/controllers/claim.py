@@ -1,0 +1,79 @@
+"""Who manages what: dependents are adopted by selector, and released when they stop matching.
+
+1. What the owner manages and its selector matches is its own.
+2. What it manages but no longer matches is released, unless the owner is being deleted.
+3. A matching dependent without a manager is adopted, unless either is being deleted; before the first
+   adoption the owner is read from the API, because a cached one may have been deleted and made anew.
+
+Used by the controllers of ReplicaSets (pods) and Deployments (ReplicaSets).
+"""
+
+from dataclasses import dataclass
+
+from orchestrator.api.errors import Conflict, NotFound
+from orchestrator.api.item import Item, Object
+from orchestrator.api.resources import Resource
+from orchestrator.api.selectors import Selector
+from orchestrator.client.interface import Client
+from orchestrator.controllers.objects import controller_reference, reference_json
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The owner's dependents, and the answers to the patches that were made."""
+
+    owned: list[Item]
+    written: list[Object]
+
+
+async def claim(
+    client: Client,
+    owner_resource: Resource,
+    owner: Object,
+    selector: Selector,
+    resource: Resource,
+    managed: list[Item],
+    orphans: list[Item],
+) -> Claims:
+    """Adopt and release; `managed` carry the owner's uid, `orphans` have no manager."""
+    deleting = "deletionTimestamp" in owner["metadata"]
+    claims = Claims([item for item in managed if deleting or selector.matches(item.labels)], [])
+    if deleting:
+        return claims
+    for item in managed:
+        if not selector.matches(item.labels):
+            await _set_owners(client, resource, item, _owners_without(item, owner), claims)
+    wanted = [item for item in orphans if not item.meta.deletion_timestamp and selector.matches(item.labels)]
+    if not wanted:
+        return claims
+    live = await client.get(owner_resource, owner["metadata"]["name"], owner["metadata"].get("namespace", ""))
+    if live["metadata"]["uid"] != owner["metadata"]["uid"] or "deletionTimestamp" in live["metadata"]:
+        raise Conflict(f"{owner_resource.kind} {owner['metadata']['name']} was replaced; it adopts nothing")
+    for item in wanted:
+        references = [
+            *map(reference_json, item.meta.owner_references),
+            controller_reference(owner_resource, owner),
+        ]
+        if await _set_owners(client, resource, item, references, claims):
+            claims.owned.append(item)
+    return claims
+
+
+def _owners_without(item: Item, owner: Object) -> list[Object]:
+    return [
+        reference_json(reference)
+        for reference in item.meta.owner_references
+        if reference.uid != owner["metadata"]["uid"]
+    ]
+
+
+async def _set_owners(
+    client: Client, resource: Resource, item: Item, references: list[Object], claims: Claims
+) -> bool:
+    """Write the owners if the object is still at this revision; False when it is gone."""
+    patch = {"metadata": {"resourceVersion": str(item.revision), "ownerReferences": references or None}}
+    try:
+        claims.written.append(await client.patch(resource, item.meta.name, item.meta.namespace, patch))
+    except NotFound:
+        return False
+    return True

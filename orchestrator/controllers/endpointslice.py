@@ -1,0 +1,302 @@
+"""EndpointSlices: the backends of every Service with a selector, at most 100 per slice.
+
+1. A slice holds one address family and one set of resolved ports; pods that resolve a named port
+   differently stand in different slices.
+2. An endpoint is `serving` when its pod is ready, `terminating` when the pod is being deleted, and `ready`
+   when serving and not terminating, or always with publishNotReadyAddresses.
+3. Slices change as little as possible: an endpoint stays in its slice; new ones go to slices that change
+   anyway, then into the fullest slice that takes all of them, then into new slices; empty slices go.
+4. A Service without backends keeps one slice without endpoints.
+5. Slices carry the Service's labels, its name, and who manages them; those of a deleted Service go.
+6. Nothing is decided from a cache that lacks this controller's own writes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.api.errors import Forbidden, NotFound
+from orchestrator.api.item import Item, Object
+from orchestrator.api.options import DeleteOptions
+from orchestrator.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from orchestrator.base.clock import Clock
+from orchestrator.client.events import EventRecorder
+from orchestrator.client.interface import Client
+from orchestrator.controllers.backends import (
+    HEADLESS_LABEL,
+    Backend,
+    Port,
+    Selection,
+    backends,
+    families,
+    family,
+    is_headless,
+    is_managed,
+)
+from orchestrator.controllers.freshness import LAG_S, Freshness
+from orchestrator.controllers.objects import controller_reference, split_key, without
+from orchestrator.informer.cache import Informers, key_of
+from orchestrator.informer.queue import WorkQueue
+
+ENDPOINTS_MAX = 100
+SERVICE_LABEL = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+MANAGER = "endpointslice-controller.k8s.io"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+_RESERVED = (SERVICE_LABEL, MANAGED_BY, HEADLESS_LABEL)
+
+ZoneOf = Callable[[str], str]
+"""The zone of a node by name; empty when it has none."""
+
+
+class EndpointSliceController:
+    name = "endpointslice"
+    watches = (SERVICES, PODS, ENDPOINTSLICES, NODES)
+    writes = (ENDPOINTSLICES,)
+
+    def __init__(self, client: Client, clock: Clock, recorder: EventRecorder) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._freshness = Freshness()
+
+    def setup(self, informers: Informers, queue: WorkQueue) -> None:
+        self._queue = queue
+        self._services = informers.of(SERVICES)
+        self._slices = informers.of(ENDPOINTSLICES)
+        self._nodes = informers.of(NODES)
+        pods = informers.of(PODS)
+        self._selection = Selection(self._services, pods)
+        self._slices.add_index("service", _service_index)
+        pods.on_change(lambda old, new: self._selection.wake(queue, old, new))
+        self._services.on_change(lambda old, new: queue.add(key_of(new or old)))  # type: ignore[arg-type]
+        self._slices.on_change(self._slice_changed)
+        self._nodes.on_change(self._node_changed)
+
+    async def reconcile(self, key: str) -> float | None:
+        if not self._freshness.fresh(key):
+            return LAG_S
+        item = self._services.get(key)
+        slices = self._slices.by_index("service", key)
+        if item is None or item.meta.deletion_timestamp:
+            self._freshness.forget(key)
+            for existing in slices:
+                await self._delete(existing.meta.name, existing.meta.namespace)
+            return None
+        service = item.object
+        if not is_managed(service) and not slices:
+            return None
+        found = backends(service, self._selection.pods_of(service)) if is_managed(service) else []
+        steps = plan(service, found, [existing.object for existing in slices], self._zone)
+        await self._act(key, service, steps)
+        return None
+
+    async def _act(self, key: str, service: Object, steps: "Plan") -> None:
+        namespace = split_key(key)[0]
+        for changed in steps.update:
+            self._freshness.wrote(key, self._slices, await self._client.update(ENDPOINTSLICES, changed))
+        for wanted in steps.create:
+            try:
+                made = await self._client.create(ENDPOINTSLICES, wanted, namespace)
+            except Forbidden as error:
+                if any(cause.reason == "NamespaceTerminating" for cause in error.causes):
+                    return
+                text = f"Failed to create EndpointSlice for Service {key}: {error.message}"
+                self._recorder.event(service, "Warning", "FailedToCreateEndpointSlice", text)
+                raise
+            self._freshness.wrote(key, self._slices, made)
+        for surplus in steps.delete:
+            await self._delete(surplus["metadata"]["name"], namespace, surplus["metadata"]["resourceVersion"])
+
+    async def _delete(self, name: str, namespace: str, revision: str = "") -> None:
+        try:
+            await self._client.delete(
+                ENDPOINTSLICES, name, namespace, DeleteOptions(resource_version=revision)
+            )
+        except NotFound:
+            return
+
+    def _zone(self, node: str) -> str:
+        item = self._nodes.get(node)
+        return item.labels.get(ZONE_LABEL, "") if item is not None else ""
+
+    def _slice_changed(self, old: Item | None, new: Item | None) -> None:
+        for item in (old, new):
+            for key in _service_index(item) if item is not None else ():
+                self._queue.add(key)
+
+    def _node_changed(self, old: Item | None, new: Item | None) -> None:
+        """A zone that became known or changed concerns every Service; nodes seldom move."""
+        zones = [item.labels.get(ZONE_LABEL, "") if item is not None else "" for item in (old, new)]
+        if zones[0] != zones[1]:
+            for service in self._services.list():
+                self._queue.add(key_of(service))
+
+
+def _service_index(item: Item) -> tuple[str, ...]:
+    """Index function `service`: the Service of a slice that this controller manages."""
+    if item.labels.get(MANAGED_BY) != MANAGER or SERVICE_LABEL not in item.labels:
+        return ()
+    return (f"{item.meta.namespace}/{item.labels[SERVICE_LABEL]}",)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Slices to write. Everything that is in none of the lists stays as it is."""
+
+    create: list[Object] = field(default_factory=list)
+    update: list[Object] = field(default_factory=list)
+    delete: list[Object] = field(default_factory=list)
+
+
+PortKey = tuple[Port, ...]
+
+
+def plan(service: Object, found: list[Backend], slices: list[Object], zone_of: ZoneOf) -> Plan:
+    """Rules 1 to 5 for one Service and the slices it has."""
+    steps = Plan()
+    alive = [existing for existing in slices if "deletionTimestamp" not in existing["metadata"]]
+    wanted_families = families(service) if is_managed(service) else []
+    for kind in wanted_families:
+        existing = [s for s in alive if s["addressType"] == kind]
+        _plan_family(steps, service, kind, _desired(service, kind, found, zone_of), existing)
+    steps.delete.extend(s for s in alive if s["addressType"] not in wanted_families)
+    return steps
+
+
+def _desired(
+    service: Object, kind: str, found: list[Backend], zone_of: ZoneOf
+) -> dict[PortKey, dict[str, Object]]:
+    """Endpoints of one family by ports, then by pod."""
+    desired: dict[PortKey, dict[str, Object]] = {}
+    for backend in found:
+        addresses = [ip for ip in backend.ips if family(ip) == kind]
+        if addresses and (backend.ports or not service["spec"].get("ports")):
+            entry = endpoint(service, backend, addresses[:1], zone_of(backend.node))
+            desired.setdefault(backend.ports, {})[backend.pod.meta.uid] = entry
+    return desired
+
+
+def endpoint(service: Object, backend: Backend, addresses: list[str], zone: str) -> Object:
+    """One entry of a slice (rule 2)."""
+    published = bool(service["spec"].get("publishNotReadyAddresses"))
+    entry: Object = {
+        "addresses": addresses,
+        "conditions": {
+            "ready": published or (backend.serving and not backend.terminating),
+            "serving": backend.serving,
+            "terminating": backend.terminating,
+        },
+        "targetRef": backend.reference,
+    }
+    optional = {"nodeName": backend.node, "zone": zone, "hostname": backend.hostname}
+    return entry | {key: value for key, value in optional.items() if value}
+
+
+def _plan_family(
+    steps: Plan,
+    service: Object,
+    kind: str,
+    desired: dict[PortKey, dict[str, Object]],
+    existing: list[Object],
+) -> None:
+    by_ports: dict[PortKey, list[Object]] = {ports: [] for ports in desired}
+    unwanted: list[Object] = []
+    for old in existing:
+        by_ports.get(_ports_of(old), unwanted).append(old)
+    for ports, endpoints in desired.items():
+        contents, surplus = pack(endpoints, by_ports[ports])
+        unwanted.extend(surplus)
+        for before, entries in contents:
+            _write(steps, service, kind, ports, before, entries)
+    if not desired:
+        # Rule 4: an empty slice may stay; else one is emptied, or made.
+        unwanted.sort(key=lambda s: (bool(s.get("endpoints")), bool(s.get("ports"))))
+        _write(steps, service, kind, (), unwanted.pop(0) if unwanted else None, [])
+    steps.delete.extend(unwanted)
+
+
+def pack(
+    endpoints: dict[str, Object], existing: list[Object]
+) -> tuple[list[tuple[Object | None, list[Object]]], list[Object]]:
+    """Distribute `endpoints` (by pod uid) over slices (rule 3).
+
+    Returns (slice or None for a new one, its endpoints) for every slice that stays, and slices to delete.
+    """
+    rest = dict(endpoints)
+    kept: list[tuple[Object, list[Object], bool]] = []
+    surplus = []
+    for before in existing:
+        entries = [rest.pop(uid) for uid in _uids(before) if uid in rest]
+        if entries:
+            kept.append((before, entries, entries != before.get("endpoints")))
+        else:
+            surplus.append(before)
+    new = list(rest.values())
+    for _, entries, changed in sorted(kept, key=lambda k: -len(k[1])):
+        if changed and new:
+            _move(new, entries)
+    if new:
+        fitting = [entries for _, entries, _ in kept if len(entries) + len(new) <= ENDPOINTS_MAX]
+        if fitting and len(new) < ENDPOINTS_MAX:
+            _move(new, max(fitting, key=len))
+    contents: list[tuple[Object | None, list[Object]]] = [(before, entries) for before, entries, _ in kept]
+    while new:
+        entries = []
+        _move(new, entries)
+        contents.append((surplus.pop(0) if surplus else None, entries))
+    return contents, surplus
+
+
+def _move(source: list[Object], target: list[Object]) -> None:
+    """As many of `source` as `target` has room for."""
+    room = ENDPOINTS_MAX - len(target)
+    target.extend(source[:room])
+    del source[:room]
+
+
+def _write(
+    steps: Plan, service: Object, kind: str, ports: PortKey, before: Object | None, entries: list[Object]
+) -> None:
+    """Put the slice into the plan unless it already is what it shall be."""
+    labels = _labels(service)
+    content = {"ports": [port.to_json() for port in ports], "endpoints": entries}
+    if before is None:
+        steps.create.append(_new_slice(service, kind, labels) | content)
+        return
+    same_ports = _ports_of(before) == ports
+    if same_ports and (before.get("endpoints") or []) == entries and before["metadata"]["labels"] == labels:
+        return
+    steps.update.append({**before, "metadata": {**before["metadata"], "labels": labels}, **content})
+
+
+def _new_slice(service: Object, kind: str, labels: dict[str, str]) -> Object:
+    meta = service["metadata"]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "generateName": f"{meta['name']}-",
+            "namespace": meta["namespace"],
+            "labels": labels,
+            "ownerReferences": [controller_reference(SERVICES, service)],
+        },
+        "addressType": kind,
+    }
+
+
+def _labels(service: Object) -> dict[str, str]:
+    """The Service's own, and rule 5's."""
+    labels: dict[str, str] = without(service["metadata"].get("labels") or {}, *_RESERVED)
+    if is_headless(service):
+        labels[HEADLESS_LABEL] = ""
+    return labels | {SERVICE_LABEL: service["metadata"]["name"], MANAGED_BY: MANAGER}
+
+
+def _ports_of(existing: Object) -> PortKey:
+    return tuple(
+        Port(port.get("name", ""), port.get("protocol", "TCP"), port["port"], port.get("appProtocol", ""))
+        for port in existing.get("ports") or ()
+    )
+
+
+def _uids(existing: Object) -> list[str]:
+    return [(entry.get("targetRef") or {}).get("uid", "") for entry in existing.get("endpoints") or ()]

@@ -1,0 +1,255 @@
+"""Garbage collector: dependents follow their owners. Looks at `Item.meta` only, never at whole objects.
+
+1. An object that names owners lives as long as one of them does. An owner is absent when neither the cache
+   nor a live read has an object of that kind, name and uid; a name that was taken again is not the owner.
+2. All owners absent: the object is deleted, with the propagation that its own finalizers ask for, else in the
+   background.
+3. Some owners absent, or waiting for their dependents, and one alive: the dead references are removed.
+4. Only waiting owners (deleted in the foreground, and the reference blocks): the object is deleted, in the
+   foreground if it has blocking dependents itself.
+5. An object deleted in the foreground loses `foregroundDeletion` once no dependent blocks it any more.
+6. An object deleted with `orphan` first loses its dependents' references, then that finalizer.
+7. An owner of unknown kind, or a namespaced owner of a cluster-scoped object, decides nothing.
+
+Keys are `resource.group|namespace/name`. Called for every stored resource of the table but events.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.api.errors import NotFound
+from orchestrator.api.item import Item, OwnerReference
+from orchestrator.api.options import DeleteOptions
+from orchestrator.api.resources import EVENTS, Resource, ResourceTable
+from orchestrator.base.clock import Clock
+from orchestrator.client.events import EventRecorder
+from orchestrator.client.interface import Client
+from orchestrator.controllers.objects import join_key, reference_json
+from orchestrator.informer.cache import Informer, Informers, key_of
+from orchestrator.informer.queue import WorkQueue
+
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+ABSENT_MAX = 10_000
+"""Uids known to be absent. A uid never comes back, so they may be forgotten but never be wrong."""
+
+
+class GarbageCollector:
+    name = "garbagecollector"
+
+    def __init__(self, client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._table = table
+        self._absent: dict[str, None] = {}
+        self._informers: dict[str, Informer] = {}
+        self.watches = tuple(collected(table))
+        self.writes = self.watches
+
+    def setup(self, informers: Informers, queue: WorkQueue) -> None:
+        self._source = informers
+        self._queue = queue
+        for resource in self.watches:
+            self.watch(resource)
+
+    def watch(self, resource: Resource) -> None:
+        """Collect objects of `resource` too; for resources that appear at run time."""
+        if resource.qualified in self._informers:
+            return
+        informer = self._informers[resource.qualified] = self._source.of(resource)
+        informer.add_index("owner", owner_index)
+        informer.on_change(lambda old, new: self._changed(informer, old, new))
+
+    async def reconcile(self, key: str) -> float | None:
+        qualified, _, place = key.partition("|")
+        informer = self._informers[qualified]
+        item = informer.get(place)
+        if item is None:
+            return None
+        meta = item.meta
+        if meta.deletion_timestamp:
+            if FOREGROUND in meta.finalizers:
+                await self._foreground(informer, item)
+            elif ORPHAN in meta.finalizers:
+                await self._orphan(informer, item)
+        elif meta.owner_references:
+            await self._judge(informer, item)
+        return None
+
+    def _changed(self, informer: Informer, old: Item | None, new: Item | None) -> None:
+        """Wake whoever may be concerned: the object, its dependents, the owners that wait for it."""
+        if new is None:
+            if old is not None:
+                self._wake_dependents(old.meta.uid)
+                self._wake_waiting(old)
+            return
+        meta = new.meta
+        if meta.deletion_timestamp:
+            if FOREGROUND in meta.finalizers or ORPHAN in meta.finalizers:
+                self._queue.add(self._key(informer, new))
+        elif meta.owner_references and (
+            old is None or old is new or old.meta.owner_references != meta.owner_references
+        ):
+            self._queue.add(self._key(informer, new))
+        if old is not None and old.meta.owner_references != meta.owner_references:
+            self._wake_waiting(old)
+
+    def _key(self, informer: Informer, item: Item) -> str:
+        return f"{informer.resource.qualified}|{key_of(item)}"
+
+    def _wake_dependents(self, uid: str) -> None:
+        for informer, item in self._dependents(uid):
+            self._queue.add(self._key(informer, item))
+
+    def _wake_waiting(self, dependent: Item) -> None:
+        for reference in dependent.meta.owner_references:
+            found = self._cached(dependent, reference)
+            if found is not None and FOREGROUND in found[1].meta.finalizers:
+                self._queue.add(self._key(*found))
+
+    def _dependents(self, uid: str) -> Iterator[tuple[Informer, Item]]:
+        for informer in self._informers.values():
+            for item in informer.by_index("owner", uid):
+                yield informer, item
+
+    def _owner_place(self, dependent: Item, reference: OwnerReference) -> tuple[Resource, str] | None:
+        """Where the owner would be; None when it can't be told (rule 7)."""
+        row = self._table.by_kind(reference.api_version, reference.kind)
+        if row is None or not row.stored or (row.namespaced and not dependent.meta.namespace):
+            return None
+        return row, dependent.meta.namespace if row.namespaced else ""
+
+    def _cached(self, dependent: Item, reference: OwnerReference) -> tuple[Informer, Item] | None:
+        place = self._owner_place(dependent, reference)
+        informer = self._informers.get(place[0].qualified) if place is not None else None
+        if place is None or informer is None:
+            return None
+        item = informer.get(join_key(place[1], reference.name))
+        return (informer, item) if item is not None and item.meta.uid == reference.uid else None
+
+    async def _judge(self, informer: Informer, item: Item) -> None:
+        states = {ref.uid: await self._state(item, ref) for ref in item.meta.owner_references}
+        blocked = any(_blocks(dependent, item) for _, dependent in self._dependents(item.meta.uid))
+        steps = plan(item, states, blocked)
+        if steps.keep is not None:
+            await self._set_owners(informer.resource, item, steps.keep)
+        elif steps.delete:
+            options = DeleteOptions(
+                propagation_policy=steps.delete,
+                uid=item.meta.uid,
+                resource_version=str(item.revision),
+            )
+            try:
+                await self._client.delete(informer.resource, item.meta.name, item.meta.namespace, options)
+            except NotFound:
+                return
+
+    async def _state(self, dependent: Item, reference: OwnerReference) -> "Owner":
+        if reference.uid in self._absent:
+            return Owner.ABSENT
+        found = self._cached(dependent, reference)
+        if found is not None:
+            meta = found[1].meta
+            waits = bool(meta.deletion_timestamp) and FOREGROUND in meta.finalizers
+            return Owner.WAITING if waits and reference.block_owner_deletion else Owner.ALIVE
+        place = self._owner_place(dependent, reference)
+        if place is None:
+            return Owner.UNKNOWN
+        try:
+            live = await self._client.get(place[0], reference.name, place[1])
+            if live["metadata"]["uid"] == reference.uid:
+                return Owner.ALIVE
+        except NotFound:
+            pass
+        self._absent[reference.uid] = None
+        if len(self._absent) > ABSENT_MAX:
+            del self._absent[next(iter(self._absent))]
+        return Owner.ABSENT
+
+    async def _foreground(self, informer: Informer, item: Item) -> None:
+        blocking = False
+        for other, dependent in self._dependents(item.meta.uid):
+            blocking = blocking or _blocks(dependent, item)
+            if not dependent.meta.deletion_timestamp:
+                self._queue.add(self._key(other, dependent))
+        if not blocking:
+            await self._drop_finalizer(informer.resource, item, FOREGROUND)
+
+    async def _orphan(self, informer: Informer, item: Item) -> None:
+        for other, dependent in list(self._dependents(item.meta.uid)):
+            kept = [ref for ref in dependent.meta.owner_references if ref.uid != item.meta.uid]
+            await self._set_owners(other.resource, dependent, kept)
+        await self._drop_finalizer(informer.resource, item, ORPHAN)
+
+    async def _set_owners(self, resource: Resource, item: Item, kept: list[OwnerReference]) -> None:
+        references = [reference_json(reference) for reference in kept] or None
+        await self._patch(resource, item, {"ownerReferences": references})
+
+    async def _drop_finalizer(self, resource: Resource, item: Item, name: str) -> None:
+        kept = [finalizer for finalizer in item.meta.finalizers if finalizer != name]
+        await self._patch(resource, item, {"finalizers": kept or None})
+
+    async def _patch(self, resource: Resource, item: Item, metadata: dict[str, object]) -> None:
+        """Change metadata if the object is still at this revision (`Conflict` retries)."""
+        patch = {"metadata": {"resourceVersion": str(item.revision), **metadata}}
+        try:
+            await self._client.patch(resource, item.meta.name, item.meta.namespace, patch)
+        except NotFound:
+            return
+
+
+class Owner(Enum):
+    """How an owner stands to a dependent."""
+
+    ALIVE = "alive"
+    WAITING = "waiting"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`keep`: the owner references to leave; `delete`: the propagation policy to delete with."""
+
+    keep: list[OwnerReference] | None = field(default=None)
+    delete: str = ""
+
+
+def plan(item: Item, states: dict[str, Owner], blocked: bool) -> Plan:
+    """Rules 2 to 4. `states` by owner uid; `blocked` when the object's own dependents block its deletion."""
+    found = set(states.values())
+    if found & {Owner.ALIVE, Owner.UNKNOWN}:
+        dead = (Owner.ABSENT, Owner.WAITING) if Owner.ALIVE in found else ()
+        kept = [ref for ref in item.meta.owner_references if states[ref.uid] not in dead]
+        return Plan(keep=kept if len(kept) < len(item.meta.owner_references) else None)
+    if Owner.WAITING in found and blocked:
+        return Plan(delete="Foreground")
+    if ORPHAN in item.meta.finalizers:
+        return Plan(delete="Orphan")
+    if FOREGROUND in item.meta.finalizers:
+        return Plan(delete="Foreground")
+    return Plan(delete="Background")
+
+
+def _blocks(dependent: Item, owner: Item) -> bool:
+    return any(
+        reference.uid == owner.meta.uid and bool(reference.block_owner_deletion)
+        for reference in dependent.meta.owner_references
+    )
+
+
+def collected(table: ResourceTable) -> list[Resource]:
+    """Every stored resource that can be watched and deleted, one row per group and plural."""
+    needed = {"delete", "list", "watch"}
+    rows = {
+        (row.group, row.plural): row
+        for row in table
+        if row.stored and needed <= set(row.verbs) and row.qualified != EVENTS.qualified
+    }
+    return list(rows.values())
+
+
+def owner_index(item: Item) -> list[str]:
+    """Index function `owner`: uids of all owners."""
+    return [reference.uid for reference in item.meta.owner_references]

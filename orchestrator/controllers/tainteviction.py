@@ -1,0 +1,119 @@
+"""Taint eviction: pods leave nodes whose NoExecute taints they do not tolerate.
+
+1. A pod that does not tolerate every NoExecute taint of its node goes at once.
+2. One that tolerates them for `tolerationSeconds` goes that long after the newest of the taints was added;
+   the shortest tolerance counts. Without seconds it stays.
+3. Before deletion the pod gets the condition DisruptionTarget, reason DeletionByTaintManager.
+4. Pods that finished or are being deleted are left alone; when the taint goes, waiting deletions are off.
+
+Keys are nodes. Which node is silent is decided by `nodelifecycle`; here only taints count.
+"""
+
+from dataclasses import dataclass
+
+from orchestrator.api.errors import NotFound
+from orchestrator.api.item import Item, Object
+from orchestrator.api.options import DeleteOptions
+from orchestrator.api.resources import NODES, PODS
+from orchestrator.api.times import seconds, timestamp
+from orchestrator.base.clock import Clock
+from orchestrator.client.events import EventRecorder
+from orchestrator.client.interface import Client
+from orchestrator.controllers.views import node_index, pod_view
+from orchestrator.informer.cache import Informers
+from orchestrator.informer.queue import WorkQueue
+from orchestrator.scheduler.rules.tolerations import stay_s
+
+
+class TaintEvictionController:
+    name = "tainteviction"
+    watches = (NODES, PODS)
+    writes = (PODS,)
+
+    def __init__(self, client: Client, clock: Clock, recorder: EventRecorder) -> None:
+        self._client = client
+        self._clock = clock
+        self._recorder = recorder
+
+    def setup(self, informers: Informers, queue: WorkQueue) -> None:
+        self._queue = queue
+        self._nodes = informers.of(NODES)
+        self._pods = informers.of(PODS)
+        self._pods.add_index("node", node_index)
+        self._nodes.on_change(self._node_changed)
+        self._pods.on_change(self._pod_changed)
+
+    async def reconcile(self, key: str) -> float | None:
+        item = self._nodes.get(key)
+        if item is None:
+            return None
+        taints = no_execute(item.object)
+        if not taints:
+            return None
+        steps = plan(taints, self._pods.by_index("node", key), self._clock.now_s())
+        for pod in steps.evict:
+            await self._evict(pod)
+        return steps.look_again_s
+
+    def _node_changed(self, old: Item | None, new: Item | None) -> None:
+        if new is not None and no_execute(new.object):
+            self._queue.add(new.meta.name)
+
+    def _pod_changed(self, old: Item | None, new: Item | None) -> None:
+        """A pod that lands on a tainted node, or whose tolerations changed."""
+        name = pod_view(new).spec.node_name if new is not None else ""
+        node = self._nodes.get(name) if name else None
+        if node is not None and no_execute(node.object):
+            self._queue.add(name)
+
+    async def _evict(self, pod: Item) -> None:
+        meta, now = pod.meta, timestamp(self._clock.now_s())
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": now,
+        }
+        patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
+        try:
+            marked = await self._client.patch(
+                PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status"
+            )
+            await self._client.delete(PODS, meta.name, meta.namespace, DeleteOptions(uid=meta.uid))
+        except NotFound:
+            return
+        text = f"Marking for deletion Pod {meta.namespace}/{meta.name}"
+        self._recorder.event(marked, "Normal", "TaintManagerEviction", text)
+
+
+def no_execute(node: Object) -> list[Object]:
+    """The node's taints that evict."""
+    return [t for t in (node.get("spec") or {}).get("taints") or () if t["effect"] == "NoExecute"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Pods to evict now, and when the next one is due."""
+
+    evict: list[Item]
+    look_again_s: float | None
+
+
+def plan(taints: list[Object], pods: list[Item], now_s: float) -> Plan:
+    """Rules 1, 2 and 4 for the pods of one node with these NoExecute taints."""
+    added_s = max((seconds(t["timeAdded"]) for t in taints if t.get("timeAdded")), default=now_s)
+    evict, waits = [], []
+    for pod in pods:
+        view = pod_view(pod)
+        if pod.meta.deletion_timestamp or view.finished:
+            continue
+        limit_s = stay_s(taints, view.spec.tolerations or ())
+        if limit_s is None:
+            continue
+        left_s = added_s + limit_s - now_s if limit_s else 0.0
+        if left_s <= 0:
+            evict.append(pod)
+        else:
+            waits.append(left_s)
+    return Plan(evict, min(waits) if waits else None)

@@ -1,0 +1,116 @@
+"""What controllers look at in pods and nodes: slotted projections, decoded from stored bytes once per revision.
+
+Decoding a projection costs a fraction of decoding the whole object, and keeps a tenth of its memory. The
+cache is bounded, first in first out, and shared by all controllers of the process.
+"""
+
+from typing import Any
+
+import msgspec
+
+from orchestrator.api.item import Item
+
+CACHED_MAX = 20_000
+
+
+class Condition(msgspec.Struct, rename="camel"):
+    type: str
+    status: str
+    reason: str = ""
+    last_transition_time: str | None = None
+
+
+class Port(msgspec.Struct, rename="camel"):
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class Container(msgspec.Struct, rename="camel"):
+    ports: list[Port] | None = None
+    restart_policy: str | None = None
+
+
+class Spec(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+    hostname: str = ""
+    subdomain: str = ""
+    containers: list[Container] = []
+    init_containers: list[Container] | None = None
+    tolerations: list[dict[str, Any]] | None = None
+
+
+class Address(msgspec.Struct):
+    ip: str = ""
+
+
+class Restarts(msgspec.Struct, rename="camel"):
+    restart_count: int = 0
+
+
+class Status(msgspec.Struct, rename="camel"):
+    phase: str = "Pending"
+    conditions: list[Condition] | None = None
+    container_statuses: list[Restarts] | None = None
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: list[Address] | None = msgspec.field(default=None, name="podIPs")
+
+
+class Metadata(msgspec.Struct, rename="camel"):
+    annotations: dict[str, str] | None = None
+    creation_timestamp: str = ""
+
+
+_NO_STATUS = Status()
+_NO_SPEC = Spec()
+
+
+class PodView(msgspec.Struct):
+    """A pod as far as controllers decide by it. Labels, owners and deletion stand in `Item.meta`."""
+
+    metadata: Metadata
+    spec: Spec = _NO_SPEC
+    status: Status = _NO_STATUS
+
+    def condition(self, kind: str) -> Condition | None:
+        return next((c for c in self.status.conditions or () if c.type == kind), None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the Ready condition is True; a terminating pod may still be."""
+        condition = self.condition("Ready")
+        return condition is not None and condition.status == "True"
+
+    @property
+    def finished(self) -> bool:
+        """Whether no container of it will run again."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def ips(self) -> list[str]:
+        ips = [address.ip for address in self.status.pod_ips or () if address.ip]
+        return ips or ([self.status.pod_ip] if self.status.pod_ip else [])
+
+
+_decoder = msgspec.json.Decoder(PodView)
+_views: dict[str, tuple[int, PodView]] = {}
+
+
+def pod_view(item: Item) -> PodView:
+    """The projection of a pod, from the cache when this revision was looked at before."""
+    uid = item.meta.uid
+    known = _views.get(uid)
+    if known is not None and known[0] == item.revision:
+        return known[1]
+    view = _decoder.decode(item.raw)
+    _views.pop(uid, None)
+    _views[uid] = (item.revision, view)
+    if len(_views) > CACHED_MAX:
+        del _views[next(iter(_views))]
+    return view
+
+
+def node_index(item: Item) -> tuple[str, ...]:
+    """Index function `node` of pods: the node it is bound to, if any."""
+    name = pod_view(item).spec.node_name
+    return (name,) if name else ()
