@@ -3,21 +3,19 @@
 Built by `Agent`; nothing here is a singleton, a process may run many nodes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.agent.env import Fetch, PodFacts
 from orchestrator.agent.images import Images
-from orchestrator.agent.podfiles import DnsSettings
 from orchestrator.agent.probes import Prober
-from orchestrator.agent.volumes import Volumes
 from orchestrator.api.item import Item, Object
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.network.dataplane.interface import PodNetwork
-from orchestrator.runtime.interface import Runtime
+from orchestrator.runtime.interface import Container, Mount, Runtime
 
 BeforeStop = Callable[[str], Awaitable[None]]
 """Given a pod's address, returns when no Service rule leads there any more (bounded)."""
@@ -33,6 +31,24 @@ class ServiceSource(Protocol):
     """The Services of the cluster, from memory."""
 
     def list(self, namespace: str | None = None) -> list[Item]: ...
+
+
+class PodVolumes(Protocol):
+    """What containers mount. Owner of everything below the agent's directory of pods."""
+
+    async def mounts(
+        self, pod: Object, container: Object, facts: PodFacts, env: Mapping[str, str], attempt: int
+    ) -> list[Mount]:
+        """Mounts of one incarnation, prepared. Raises `ConfigError`, `OSError`."""
+
+    async def refresh(self, pod: Object, facts: PodFacts) -> None:
+        """Bring config maps, secrets and tokens up to date."""
+
+    async def remove(self, pod_uid: str) -> None:
+        """Delete everything of a pod."""
+
+    def last_words(self, container: Container) -> str:
+        """Termination message of an ended container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,7 @@ class Context:
     network: PodNetwork
     images: Images
     prober: Prober
-    volumes: Volumes
-    dns: DnsSettings
+    volumes: PodVolumes
     fetch: Fetch
     services: ServiceSource
     recorder: Recorder

@@ -67,6 +67,7 @@ class NodeReporter:
         self._written_s = 0.0
         self._engine = ("", "")
         """Version of the engine, and what is wrong with it."""
+        self._network_problem = "pod network is not set up yet"
 
     async def register(self) -> Object:
         """Create the Node or take over the one that is there; returns it with its status written."""
@@ -88,6 +89,11 @@ class NodeReporter:
             if missing:
                 node = await self._client.patch(NODES, name, "", {"metadata": {"labels": missing}})
         return await self._write(node)
+
+    async def network_ready(self) -> None:
+        """The pod network is set up: from now on the node can be Ready. Writes the status."""
+        self._network_problem = ""
+        await self._write(await self._client.get(NODES, self._facts.name))
 
     async def report(self) -> None:
         """Look at the engine and the host again and again; write what changed."""
@@ -204,24 +210,25 @@ class NodeReporter:
         }
 
     def _conditions(self, old: Object) -> list[Object]:
-        problem = self._engine[1]
         memory_low = hostfacts.available_memory_bytes() < MEMORY_LOW_BYTES
         usage = shutil.disk_usage(self._settings.directory)
         disk_low = usage.free < usage.total * DISK_LOW_SHARE
-        ready = (
-            ("False", "KubeletNotReady", f"container runtime is down: {problem}")
-            if problem
-            else ("True", "KubeletReady", "kubelet is posting ready status")
-        )
         wanted = {
             "MemoryPressure": _pressure(memory_low, "KubeletHas", "Memory", "memory"),
             "DiskPressure": _disk_pressure(disk_low),
             "PIDPressure": ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            "Ready": ready,
+            "Ready": self._ready(),
         }
         before = {condition["type"]: condition for condition in old.get("conditions") or ()}
         others = [condition for kind, condition in before.items() if kind not in wanted]
         return [*others, *(self._condition(kind, *w, before.get(kind)) for kind, w in wanted.items())]
+
+    def _ready(self) -> tuple[str, str, str]:
+        if self._engine[1]:
+            return "False", "KubeletNotReady", f"container runtime is down: {self._engine[1]}"
+        if self._network_problem:
+            return "False", "KubeletNotReady", f"container runtime network not ready: {self._network_problem}"
+        return "True", "KubeletReady", "kubelet is posting ready status"
 
     def _condition(self, kind: str, status: str, reason: str, message: str, old: Object | None) -> Object:
         now = timestamp(self._clock.now_s())

@@ -7,9 +7,8 @@ are raised.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from orchestrator.agent import hooks, podfiles, podspec, translate, volumes
+from orchestrator.agent import hooks, podspec, translate
 from orchestrator.agent.context import Context
 from orchestrator.agent.env import ConfigError, container_env
 from orchestrator.agent.images import Failed, Pulling, Ready
@@ -219,23 +218,14 @@ class Operations:
         self, pod: Object, container: Object, pod_ip: str, attempt: int, image: str
     ) -> translate.Prepared:
         context, facts = self._context, self._context.pod_facts(pod_ip)
-        directory = context.volumes.pod_dir(pod["metadata"]["uid"])
         services = [item.object for item in context.services.list()]
         env = await container_env(pod, container, facts, services, context.fetch)
-        paths = await self._volumes(pod, pod_ip)
-        podfiles.write(pod, pod_ip, directory, context.dns)
-        mounts = [
-            *volumes.mounts(pod, container, paths, env),
-            *podfiles.mounts(container, directory, attempt),
-        ]
-        return translate.Prepared(image, env, mounts, context.facts.memory_bytes)
-
-    async def _volumes(self, pod: Object, pod_ip: str) -> dict[str, Path]:
         try:
-            return await self._context.volumes.prepare(pod, self._context.pod_facts(pod_ip))
+            mounts = await context.volumes.mounts(pod, container, facts, env, attempt)
         except (ConfigError, ApiError, OSError) as error:
-            self._context.recorder.event(pod, "Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
+            context.recorder.event(pod, "Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
             raise
+        return translate.Prepared(image, env, mounts, context.facts.memory_bytes)
 
     async def _clear(self, seen: Observed, name: str) -> None:
         """Make room: one dead incarnation is kept for its logs; one that never started goes."""

@@ -41,8 +41,14 @@ class Prober:
         clock: Clock,
         on_change: Callable[[str], None],
         on_failure: Callable[[Target, str, str], None],
+        *,
+        enabled: bool = True,
     ) -> None:
-        """`on_change(pod_uid)` after a verdict changed; `on_failure(target, kind, text)` per failed probe."""
+        """`on_change(pod_uid)` after a verdict changed; `on_failure(target, kind, text)` per failed probe.
+
+        Not `enabled` (simulated nodes), every container counts as started and ready.
+        """
+        self._enabled = enabled
         self._runtime = runtime
         self._clock = clock
         self._on_change = on_change
@@ -61,7 +67,7 @@ class Prober:
         if container_id in self._supervisors:
             return
         probes = {kind: spec[f"{kind}Probe"] for kind in KINDS if f"{kind}Probe" in spec}
-        if not probes:
+        if not probes or not self._enabled:
             return
         self._verdicts[container_id] = Probed(
             started="startup" not in probes, ready="readiness" not in probes and "startup" not in probes

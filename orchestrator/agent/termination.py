@@ -103,4 +103,3 @@ class Termination:
             await context.runtime.remove_container(container.id)
         seen.sandboxes, seen.containers = [], {}
         await context.volumes.remove(uid)
-        context.volumes.sources.forget(uid)

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.agent import podspec
+from orchestrator.agent import podfiles, podspec
 from orchestrator.agent.env import ConfigError, PodFacts
+from orchestrator.agent.podfiles import DnsSettings
 from orchestrator.agent.volume_sources import Files, Sources
 from orchestrator.api.item import Object
-from orchestrator.runtime.interface import Mount
+from orchestrator.runtime.interface import Container, Mount
 
 MOUNT_TIMEOUT_S = 30.0
 _WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
@@ -29,13 +30,31 @@ class VolumeError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """The volumes of one node. `root` is the agent's directory of pods."""
+    """The volumes and files of the pods of one node. `root` is the agent's directory of pods."""
 
     root: Path
     sources: Sources
+    dns: DnsSettings
 
     def pod_dir(self, pod_uid: str) -> Path:
         return self.root / pod_uid
+
+    async def mounts(
+        self, pod: Object, container: Object, facts: PodFacts, env: Mapping[str, str], attempt: int
+    ) -> list[Mount]:
+        """Everything that one incarnation of a container mounts, prepared. Raises `ConfigError`, `OSError`."""
+        paths = await self.prepare(pod, facts)
+        directory = self.pod_dir(pod["metadata"]["uid"])
+        podfiles.write(pod, facts.pod_ip, directory, self.dns)
+        return [
+            *volume_mounts(pod, container, paths, env),
+            *podfiles.mounts(container, directory, attempt),
+        ]
+
+    def last_words(self, container: Container) -> str:
+        """The termination message of a container that has ended."""
+        directory = self.pod_dir(container.pod_uid)
+        return podfiles.read_termination_message(container.name, directory, container.attempt)
 
     async def prepare(self, pod: Object, facts: PodFacts) -> dict[str, Path]:
         """Every volume of the pod, ready to be mounted: name → host path. May run again to refresh.
@@ -55,6 +74,7 @@ class Volumes:
 
     async def remove(self, pod_uid: str) -> None:
         """Unmount and delete everything of a pod; an unknown pod is fine."""
+        self.sources.forget(pod_uid)
         directory = self.pod_dir(pod_uid)
         await asyncio.to_thread(_remove_tree, directory)
 
@@ -75,7 +95,7 @@ class Volumes:
         return path
 
 
-def mounts(
+def volume_mounts(
     pod: Object, container: Object, volumes: Mapping[str, Path], env: Mapping[str, str]
 ) -> list[Mount]:
     """The bind mounts of a container's `volumeMounts`. Raises `VolumeError` for a path that escapes."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import structlog
 
 from orchestrator.agent import plan as planning
-from orchestrator.agent import podfiles, podspec
+from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
 from orchestrator.agent.env import ConfigError
 from orchestrator.agent.observed import Observed
@@ -226,7 +226,6 @@ class PodWorker:
     def status(self) -> Object:
         """The status as of now, conditions of others included."""
         context = self.context
-        directory = context.volumes.pod_dir(self.uid)
         ended = [c for c in self.seen.all_containers() if c.state == "exited"]
         facts = Facts(
             seen=self.seen,
@@ -237,7 +236,7 @@ class PodWorker:
             node_ip=context.facts.ip,
             pod_ip=self.pod_ip,
             now_s=context.clock.now_s(),
-            messages={c.id: podfiles.read_termination_message(c.name, directory, c.attempt) for c in ended},
+            messages={container.id: context.volumes.last_words(container) for container in ended},
         )
         status = pod_status(self.pod, facts)
         own = {condition["type"] for condition in status["conditions"]}

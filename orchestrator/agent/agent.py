@@ -1,0 +1,196 @@
+"""One node: its facts, its reporter, its pods, its API. Built by `daemon`, one per node of the process.
+
+Starts in the order of the data: registration, pod network (once the node has its range), pods, heartbeat, API.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from orchestrator.agent import hostfacts
+from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
+from orchestrator.agent.feed import PodFeed
+from orchestrator.agent.images import Images
+from orchestrator.agent.node import NodeReporter, NodeSettings
+from orchestrator.agent.podfiles import DnsSettings
+from orchestrator.agent.pods import PodManager
+from orchestrator.agent.probes import Prober, Target
+from orchestrator.agent.simulated import NoVolumes
+from orchestrator.agent.volume_sources import Sources
+from orchestrator.agent.volumes import Volumes
+from orchestrator.api.item import Object
+from orchestrator.api.resources import NODES, SERVICEACCOUNTS, Resource
+from orchestrator.base.clock import Clock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.client.interface import Client
+from orchestrator.network.dataplane.interface import PodNetwork
+from orchestrator.runtime.interface import Runtime
+
+log = structlog.get_logger(__name__)
+
+CIDR_POLL_S = 0.05
+
+NetworkFactory = Callable[[str], Awaitable[PodNetwork]]
+"""Given the node's pod range, the pod network, started."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What the operator or the simulation decides about one node."""
+
+    node_name: str
+    node_ip: str
+    agent_port: int
+    directory: Path
+    """Where pods' volumes and files lie."""
+    dns: DnsSettings
+    labels: dict[str, str]
+    simulated: bool = False
+    """Pods get no files and no probes: there is nothing behind their addresses."""
+
+
+class Agent:
+    """A node of the cluster."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        client: Client,
+        feed: PodFeed,
+        services: ServiceSource,
+        runtime: Runtime,
+        network: NetworkFactory,
+        recorder: Recorder,
+        clock: Clock,
+        before_stop: BeforeStop,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._feed = feed
+        self._services = services
+        self._runtime = runtime
+        self._network = network
+        self._recorder = recorder
+        self._clock = clock
+        self._before_stop = before_stop
+        self._supervisor = Supervisor(f"agent/{settings.node_name}", clock)
+        self._prober: Prober | None = None
+        self.manager: PodManager | None = None
+        self.ready = False
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
+    async def start(self) -> None:
+        """Become a Ready node; returns when pods are being worked on."""
+        settings = self._settings
+        settings.directory.mkdir(parents=True, exist_ok=True)
+        host = hostfacts.read(settings.directory)
+        capacity = host.capacity()
+        facts = NodeFacts(settings.node_name, settings.node_ip, capacity, capacity, host.memory_bytes)
+        reporter = NodeReporter(
+            facts,
+            host,
+            NodeSettings(settings.agent_port, settings.labels, settings.directory),
+            self._client,
+            self._runtime,
+            self._clock,
+            self._recorder,
+        )
+        node = await reporter.register()
+        self._supervisor.serve("lease", reporter.renew)
+        network = await self._network(await self._pod_cidr(node))
+        await self._start_pods(facts, network)
+        await reporter.network_ready()
+        self._supervisor.serve("status", reporter.report)
+        self.ready = True
+        log.info("node ready", node=settings.node_name)
+
+    async def _start_pods(self, facts: NodeFacts, network: PodNetwork) -> None:
+        settings = self._settings
+        images = Images(self._runtime, self._clock, self._supervisor, self._pulled)
+        prober = self._prober = Prober(
+            self._runtime,
+            self._clock,
+            self._probed,
+            self._probe_failed,
+            enabled=not settings.simulated,
+        )
+        context = Context(
+            facts=facts,
+            client=self._client,
+            runtime=self._runtime,
+            network=network,
+            images=images,
+            prober=prober,
+            volumes=self._volumes(),
+            fetch=self._fetch,
+            services=self._services,
+            recorder=self._recorder,
+            clock=self._clock,
+            supervisor=self._supervisor,
+            before_stop=self._before_stop,
+        )
+        self.manager = PodManager(context, self._feed)
+        await self.manager.start()
+
+    def _volumes(self) -> PodVolumes:
+        if self._settings.simulated:
+            return NoVolumes()
+        sources = Sources(self._fetch, self._request_token, self._clock)
+        return Volumes(self._settings.directory / "pods", sources, self._settings.dns)
+
+    async def stop(self) -> None:
+        """Stop working; containers, links and mounts stay as they are."""
+        self.ready = False
+        await self._supervisor.stop()
+        if self._prober is not None:
+            await self._prober.close()
+
+    async def _pod_cidr(self, node: Object) -> str:
+        """The range that the node controller gives the node."""
+        while not node["spec"].get("podCIDR"):
+            await self._clock.sleep(CIDR_POLL_S)
+            node = await self._client.get(NODES, self._settings.node_name)
+        return str(node["spec"]["podCIDR"])
+
+    async def _fetch(self, resource: Resource, namespace: str, name: str) -> Object:
+        return await self._client.get(resource, name, namespace)
+
+    async def _request_token(self, pod: Object, source: Object) -> Object:
+        metadata = pod["metadata"]
+        audience = source.get("audience")
+        request: Object = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "metadata": {},
+            "spec": {
+                "audiences": [audience] if audience else [],
+                "expirationSeconds": source.get("expirationSeconds", 3600),
+                "boundObjectRef": {
+                    "apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"],
+                },
+            },
+        }  # fmt: skip
+        account = pod["spec"].get("serviceAccountName") or "default"
+        return await self._client.create(
+            SERVICEACCOUNTS, request, metadata["namespace"], subresource="token", name=account
+        )
+
+    def _pulled(self, uid: str) -> None:
+        if self.manager is not None:
+            self.manager.pulled(uid)
+
+    def _probed(self, uid: str) -> None:
+        if self.manager is not None:
+            self.manager.probed(uid)
+
+    def _probe_failed(self, target: Target, kind: str, text: str) -> None:
+        worker = self.manager.worker(target.pod_uid) if self.manager is not None else None
+        if worker is not None:
+            message = f"{kind.capitalize()} probe failed: {text}"
+            self._recorder.event(worker.pod, "Warning", "Unhealthy", message)
