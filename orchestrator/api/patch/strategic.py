@@ -129,7 +129,8 @@ def _merge_list(
         merged = _merge_elements(old, patch, node, order, depth)
     else:
         known = set(map(_hashable, old))
-        merged = old + [value for value in dict.fromkeys(patch) if _hashable(value) not in known]
+        added = {_hashable(value): value for value in patch}
+        merged = old + [value for key, value in added.items() if key not in known]
         _check_order(patch, order, _hashable)
     if not order:
         return merged

@@ -1,0 +1,315 @@
+"""Services: defaults, what a change of type releases, cluster IPs and node ports.
+
+Rules:
+1. Every type but ExternalName has a cluster IP, or `None` when headless; once set it stays.
+2. NodePort and LoadBalancer ports have node ports; a port keeps its own over updates, and the same port
+   over two protocols shares one.
+3. What a new type does not need is dropped, unless the client changed it in the same write.
+4. An address or port belongs to one Service; the store's transaction over `claims` decides who.
+"""
+
+import ipaddress
+import random
+from collections.abc import Iterable
+
+from orchestrator.api.errors import Cause, Invalid, invalid
+from orchestrator.api.item import Object
+from orchestrator.api.resources import SERVICES, Resource
+from orchestrator.registry.strategies import causes
+from orchestrator.registry.strategies.base import BaseStrategy, with_field
+from orchestrator.registry.strategies.service_ranges import ip_pool, port_pool
+from orchestrator.registry.strategies.service_rules import validate_service
+from orchestrator.registry.strategy import IsTaken
+
+HEADLESS = "None"
+_TIMEOUT_S = 10_800
+_EXTERNAL = ("NodePort", "LoadBalancer")
+
+
+class ServiceStrategy(BaseStrategy):
+    """`service_cidr` and `node_ports` are the ranges to hand out from."""
+
+    def __init__(
+        self, service_cidr: str, node_ports: range, rng: random.Random, resource: Resource = SERVICES
+    ) -> None:
+        super().__init__(resource)
+        self._network = ipaddress.ip_network(service_cidr)
+        self._family = f"IPv{self._network.version}"
+        self._ports = node_ports
+        self._ip_pool = ip_pool(self._network, rng)
+        self._port_pool = port_pool(node_ports, rng)
+
+    def initial_status(self, obj: Object) -> Object:
+        return {"loadBalancer": {}}
+
+    def default(self, obj: Object) -> Object:
+        spec = _default_spec(obj.get("spec") or {})
+        if spec["type"] != "ExternalName":
+            spec.setdefault("ipFamilyPolicy", "SingleStack")
+            spec.setdefault("ipFamilies", [self._family])
+        return {**obj, "spec": spec}
+
+    def prepare_create(self, obj: Object) -> Object:
+        obj = super().prepare_create(obj)
+        spec = obj["spec"]
+        if spec.get("clusterIP") and not spec.get("clusterIPs"):
+            return {**obj, "spec": {**spec, "clusterIPs": [spec["clusterIP"]]}}
+        return obj
+
+    def settle_update(self, new: Object, old: Object) -> Object:
+        """What the client left out stays, what the new type does not need goes."""
+        spec, before = dict(new["spec"]), old.get("spec") or {}
+        _settle_cluster_ip(spec, before)
+        _settle_node_ports(spec, before)
+        if needs_health_check_port(spec):
+            if needs_health_check_port(before) and not spec.get("healthCheckNodePort"):
+                spec = with_field(spec, "healthCheckNodePort", before.get("healthCheckNodePort"))
+        elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
+            spec = with_field(spec, "healthCheckNodePort", None)
+        return {**new, "spec": _without_stale_fields(spec, before)}
+
+    def validate_object(self, new: Object, old: Object | None) -> list[Cause]:
+        found = validate_service(new["spec"], None if old is None else old.get("spec") or {})
+        return found + self._validate_families(new["spec"])
+
+    def _validate_families(self, spec: Object) -> list[Cause]:
+        found: list[Cause] = []
+        if spec["type"] == "ExternalName":
+            return found
+        policy = spec.get("ipFamilyPolicy")
+        found += causes.one_of(
+            "spec.ipFamilyPolicy", policy, ("SingleStack", "PreferDualStack", "RequireDualStack")
+        )
+        if policy == "RequireDualStack":
+            text = "this cluster is not configured for dual-stack services"
+            found.append(causes.invalid_value("spec.ipFamilyPolicy", policy, text))
+        for at, family in enumerate(spec.get("ipFamilies") or ()):
+            if family not in ("IPv4", "IPv6"):
+                found.append(causes.not_supported(f"spec.ipFamilies[{at}]", family, ("IPv4", "IPv6")))
+            elif family != self._family:
+                text = "not configured on this cluster"
+                found.append(causes.invalid_value(f"spec.ipFamilies[{at}]", family, text))
+        return found
+
+    def claims(self, obj: Object) -> frozenset[str]:
+        spec = obj.get("spec") or {}
+        keys = [self._ip_pool.key(ip) for ip in _cluster_ips(spec) if ip]
+        keys += [self._port_pool.key(str(port)) for port in _node_ports(spec)]
+        return frozenset(keys)
+
+    async def allocate(self, new: Object, old: Object | None, is_taken: IsTaken) -> Object:
+        mine = set(self.claims(old)) if old is not None else set()
+        spec = new["spec"]
+        if needs_cluster_ip(spec):
+            spec = await self._allocate_ip(new, spec, is_taken, mine)
+        if needs_node_ports(spec) or needs_health_check_port(spec):
+            spec = await self._allocate_ports(new, spec, is_taken, mine)
+        return new if spec is new["spec"] else {**new, "spec": spec}
+
+    async def _allocate_ip(self, obj: Object, spec: Object, is_taken: IsTaken, mine: set[str]) -> Object:
+        asked = spec.get("clusterIP")
+        if asked == HEADLESS:
+            return spec
+        if asked:
+            if self._ip_pool.key(asked) not in mine:
+                await self._check_ip(obj, asked, is_taken)
+            return spec
+        address = await self._ip_pool.draw(is_taken, set())
+        if address is None:
+            why = "failed to allocate a serviceIP: range is full"
+            raise _refused(obj, causes.invalid_value("spec.clusterIPs", [], why))
+        return {**spec, "clusterIP": address, "clusterIPs": [address]}
+
+    async def _check_ip(self, obj: Object, asked: str, is_taken: IsTaken) -> None:
+        address = ipaddress.ip_address(asked)
+        edges = [self._network.network_address]
+        if self._network.version == 4:
+            edges.append(self._network.broadcast_address)
+        why = ""
+        if address not in self._network or address in edges:
+            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {self._network}"
+        elif await is_taken(self._ip_pool.key(asked)):
+            why = "provided IP is already allocated"
+        if why:
+            text = f"failed to allocate IP {asked}: {why}"
+            raise _refused(obj, causes.invalid_value("spec.clusterIPs", [asked], text))
+
+    async def _allocate_ports(self, obj: Object, spec: Object, is_taken: IsTaken, mine: set[str]) -> Object:
+        held: set[str] = set()
+        result = dict(spec)
+        await self._check_ports(obj, spec, is_taken, mine, held)
+        if needs_node_ports(spec):
+            shared: dict[int, int] = {}
+            ports = []
+            for port in spec.get("ports") or ():
+                node_port = port.get("nodePort") or shared.get(port["port"])
+                if not node_port:
+                    node_port = await self._draw_port(obj, is_taken, held, mine)
+                shared[port["port"]] = node_port
+                ports.append({**port, "nodePort": node_port})
+            result["ports"] = ports
+        if needs_health_check_port(spec) and not spec.get("healthCheckNodePort"):
+            result["healthCheckNodePort"] = await self._draw_port(obj, is_taken, held, mine)
+        return result
+
+    async def _check_ports(
+        self, obj: Object, spec: Object, is_taken: IsTaken, mine: set[str], held: set[str]
+    ) -> None:
+        """Ports asked for by number; adds them to `held`."""
+        asked = [
+            (f"spec.ports[{at}].nodePort", port["nodePort"])
+            for at, port in enumerate(spec.get("ports") or ())
+            if port.get("nodePort")
+        ]
+        if needs_health_check_port(spec) and spec.get("healthCheckNodePort"):
+            asked.append(("spec.healthCheckNodePort", spec["healthCheckNodePort"]))
+        for field, number in asked:
+            key = self._port_pool.key(str(number))
+            if key not in mine and key not in held:
+                if number not in self._ports:
+                    valid = f"{self._ports.start}-{self._ports.stop - 1}"
+                    text = f"provided port is not in the valid range. The range of valid ports is {valid}"
+                    raise _refused(obj, causes.invalid_value(field, number, text))
+                if await is_taken(key):
+                    text = "provided port is already allocated"
+                    raise _refused(obj, causes.invalid_value(field, number, text))
+            held.add(key)
+
+    async def _draw_port(self, obj: Object, is_taken: IsTaken, held: set[str], mine: set[str]) -> int:
+        text = await self._port_pool.draw(is_taken, held | mine)
+        if text is None:
+            why = "failed to allocate a nodePort: range is full"
+            raise _refused(obj, causes.invalid_value("spec.ports", [], why))
+        held.add(self._port_pool.key(text))
+        return int(text)
+
+
+def _refused(obj: Object, cause: Cause) -> Invalid:
+    return invalid("", "Service", obj["metadata"].get("name", ""), (cause,))
+
+
+def needs_cluster_ip(spec: Object) -> bool:
+    return spec.get("type") != "ExternalName"
+
+
+def needs_node_ports(spec: Object) -> bool:
+    kind = spec.get("type")
+    return kind == "NodePort" or (
+        kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
+    )
+
+
+def needs_health_check_port(spec: Object) -> bool:
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _cluster_ips(spec: Object) -> list[str]:
+    """The addresses a Service holds."""
+    if not needs_cluster_ip(spec):
+        return []
+    ips: Iterable[str] = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else ())
+    return [ip for ip in ips if ip != HEADLESS]
+
+
+def _node_ports(spec: Object) -> list[int]:
+    """The node ports a Service holds, that of its health check included."""
+    if spec.get("type") not in _EXTERNAL:
+        return []
+    ports = [port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")]
+    check = spec.get("healthCheckNodePort")
+    return [*ports, check] if check else ports
+
+
+# ── Defaults and updates ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _default_spec(spec: Object) -> Object:
+    result = {"type": "ClusterIP", "sessionAffinity": "None", **spec}
+    if result["sessionAffinity"] == "None":
+        result.pop("sessionAffinityConfig", None)
+    elif result["sessionAffinity"] == "ClientIP":
+        client = ((result.get("sessionAffinityConfig") or {}).get("clientIP")) or {}
+        result["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": _TIMEOUT_S, **client}}
+    if spec.get("ports"):
+        result["ports"] = [_default_port(port) for port in spec["ports"]]
+    kind = result["type"]
+    if kind in _EXTERNAL or (kind == "ClusterIP" and result.get("externalIPs")):
+        result.setdefault("externalTrafficPolicy", "Cluster")
+    if kind != "ExternalName":
+        result.setdefault("internalTrafficPolicy", "Cluster")
+    if kind == "LoadBalancer":
+        result.setdefault("allocateLoadBalancerNodePorts", True)
+    return result
+
+
+def _default_port(port: Object) -> Object:
+    result = {"protocol": "TCP", **port}
+    if not result.get("targetPort"):
+        result["targetPort"] = port.get("port")
+    return result
+
+
+def _settle_cluster_ip(spec: Object, before: Object) -> None:
+    """Keep both spellings of the address alike, and the address itself where it is still needed."""
+    old_ip, old_ips = before.get("clusterIP"), before.get("clusterIPs")
+    if spec.get("clusterIP") != old_ip and spec.get("clusterIPs") in (None, [], old_ips):
+        _set(spec, "clusterIPs", [spec["clusterIP"]] if spec.get("clusterIP") else None)
+    elif spec.get("clusterIP") and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [spec["clusterIP"]]
+    if needs_cluster_ip(spec):
+        if needs_cluster_ip(before) and not spec.get("clusterIP"):
+            _set(spec, "clusterIP", old_ip)
+            _set(spec, "clusterIPs", old_ips)
+    elif needs_cluster_ip(before) and spec.get("clusterIP") == old_ip:
+        for field in ("clusterIP", "clusterIPs"):
+            spec.pop(field, None)
+
+
+def _settle_node_ports(spec: Object, before: Object) -> None:
+    ports, old_ports = spec.get("ports") or [], before.get("ports") or []
+    if needs_node_ports(spec) and needs_node_ports(before):
+        known = {(port.get("protocol"), port["port"]): port.get("nodePort") for port in old_ports}
+        used = {(port.get("protocol"), port.get("nodePort")) for port in ports}
+        spec["ports"] = [
+            port
+            if port.get("nodePort") or (port.get("protocol"), _known(port, known)) in used
+            else with_field(port, "nodePort", _known(port, known))
+            for port in ports
+        ]
+    elif needs_node_ports(before) and spec.get("type") not in _EXTERNAL:
+        old = {port.get("nodePort") for port in old_ports}
+        spec["ports"] = [
+            with_field(port, "nodePort", None) if port.get("nodePort") in old else port for port in ports
+        ]
+
+
+def _known(port: Object, known: dict[tuple[str | None, int], int | None]) -> int | None:
+    return known.get((port.get("protocol"), port.get("port", 0)))
+
+
+_OF_TYPES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("externalTrafficPolicy", _EXTERNAL),
+    ("allocateLoadBalancerNodePorts", ("LoadBalancer",)),
+    ("loadBalancerClass", ("LoadBalancer",)),
+    ("ipFamilies", ("ClusterIP", "NodePort", "LoadBalancer")),
+    ("ipFamilyPolicy", ("ClusterIP", "NodePort", "LoadBalancer")),
+    ("internalTrafficPolicy", ("ClusterIP", "NodePort", "LoadBalancer")),
+)
+
+
+def _without_stale_fields(spec: Object, before: Object) -> Object:
+    """Drop fields that belonged to the old type and were not changed by the client."""
+    for field, types in _OF_TYPES:
+        if spec["type"] in types or (field == "externalTrafficPolicy" and spec.get("externalIPs")):
+            continue
+        if field in spec and spec[field] == before.get(field):
+            spec = with_field(spec, field, None)
+    return spec
+
+
+def _set(spec: Object, field: str, value: object) -> None:
+    """Set or remove a field of a spec that is ours to change."""
+    if value is None:
+        spec.pop(field, None)
+    else:
+        spec[field] = value
