@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from orchestrator.api.access import Attributes, Credentials, Identity
-from orchestrator.api.item import Object
+from orchestrator.api.item import Item
+from orchestrator.api.resources import Resource
 
 
 class Authenticator(Protocol):
@@ -33,21 +34,44 @@ class Authorizer(Protocol):
         """What `identity` may do in `namespace`."""
 
 
-class TokenReader(Protocol):
-    """Verifies tokens for `TokenReview`."""
+class Token(Protocol):
+    """A signed token and when it ends (seconds since the epoch)."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def expires_s(self) -> int: ...
+
+
+class Tokens(Protocol):
+    """Issues and verifies service-account tokens."""
+
+    audience: str
+    """The audience of tokens that ask for none: this API."""
 
     async def identify(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[Identity, tuple[str, ...]]:
         """Who it stands for and the audiences it is good for. Raises `Unauthorized`."""
 
+    def issue(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        audiences: tuple[str, ...] = (),
+        life_s: int = 3600,
+        bound: Any = None,
+        node: tuple[str, str] | None = None,
+    ) -> Token:
+        """`bound` has `kind`, `name` and `uid`; `node` is (name, uid) of the bound pod's node."""
 
-class TokenRequests(Protocol):
-    """Issues service-account tokens; the rules of binding and life are its own."""
 
-    async def request(self, namespace: str, name: str, spec: Object, identity: Identity) -> Object:
-        """The status (`token`, `expirationTimestamp`) and the spec that holds, for a `TokenRequest`'s spec.
+class Reader(Protocol):
+    """Reads single objects; the registry is one."""
 
-        Returns `{"spec": …, "status": …}`; raises `NotFound`, `Invalid`, `Conflict`.
-        """
+    async def get(self, resource: Resource, namespace: str, name: str) -> Item:
+        """Raises `NotFound`."""
 
 
 class OpenAPI(Protocol):

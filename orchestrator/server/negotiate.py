@@ -1,4 +1,4 @@
-"""Which form a client wants an answer in, and which form its body has.
+"""Which form a client wants an answer in.
 
 Answers are JSON: an object as it is, as a `Table`, or as `PartialObjectMetadata`. A client that prefers
 protobuf gets JSON too, which every Kubernetes client reads by its content type.
@@ -7,20 +7,12 @@ protobuf gets JSON too, which every Kubernetes client reads by its content type.
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.api.errors import NotAcceptable, UnsupportedMediaType
+from orchestrator.api.errors import NotAcceptable
 
 Form = Literal["object", "table", "metadata"]
 
 JSON_TYPE = "application/json"
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
-BODY_TYPES = (JSON_TYPE, "application/yaml", PROTOBUF_TYPE)
-PATCH_TYPES = {
-    "application/json-patch+json": "json",
-    "application/merge-patch+json": "merge",
-    "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
-    "application/apply-patch+cbor": "",
-}
 ACCEPTED_MAX = 1024
 ACCEPT_LENGTH_MAX = 4096
 
@@ -105,31 +97,4 @@ def not_acceptable() -> NotAcceptable:
     return NotAcceptable(
         f"only the following media types are accepted: {JSON_TYPE}, {JSON_TYPE};as=Table;v=v1;g=meta.k8s.io, "
         f"{JSON_TYPE};as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-    )
-
-
-def body_type(content_type: str) -> str:
-    """The media type of a body to create or replace with; JSON when none is named.
-
-    Raises `UnsupportedMediaType`.
-    """
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type in BODY_TYPES:
-        return media_type
-    if not media_type:
-        return JSON_TYPE
-    raise UnsupportedMediaType(
-        f"the body of the request was in an unknown format - accepted media types include: "
-        f"{', '.join(BODY_TYPES)}"
-    )
-
-
-def patch_type(content_type: str) -> str:
-    """`json`, `merge`, `strategic` or `apply`. Raises `UnsupportedMediaType`."""
-    kind = PATCH_TYPES.get(content_type.partition(";")[0].strip().lower(), "")
-    if kind:
-        return kind
-    supported = ", ".join(name for name, known in PATCH_TYPES.items() if known)
-    raise UnsupportedMediaType(
-        f"the body of the request was in an unknown format - accepted media types include: {supported}"
     )

@@ -1,0 +1,193 @@
+"""The API server: from a request to an answer. Its `handle` is what the listener calls.
+
+The order is: identify, read the path, authorize, count in, dispatch, count out. Every refusal is a `Status`
+below `/api` and `/apis`, and nothing that went wrong inside is told to a client.
+"""
+
+import time
+from dataclasses import replace
+
+import msgspec
+
+from orchestrator.api.access import Identity
+from orchestrator.api.errors import ApiError, MethodNotAllowed, TooManyRequests
+from orchestrator.api.resources import ResourceTable
+from orchestrator.base.clock import Clock
+from orchestrator.registry.registry import Registry
+from orchestrator.server import metrics as measured
+from orchestrator.server import paths
+from orchestrator.server import query as queries
+from orchestrator.server.discovery import Discovery
+from orchestrator.server.errors import (
+    HEADERS,
+    body_answer,
+    status_answer,
+    unexpected_answer,
+    unknown_resource,
+)
+from orchestrator.server.handlers import Call, Handlers
+from orchestrator.server.health import Health, version_answer
+from orchestrator.server.identify import identify
+from orchestrator.server.interfaces import Authenticator, Authorizer, OpenAPI, Tokens
+from orchestrator.server.metrics import Metrics
+from orchestrator.server.openapi import openapi_answer
+from orchestrator.server.paths import RequestInfo
+from orchestrator.server.present import Presenter
+from orchestrator.server.query import Query
+from orchestrator.server.relay import Relay
+from orchestrator.server.reviews import Reviews
+from orchestrator.server.watching import Lines, Watchers
+from orchestrator.web.answer import TEXT, Answer, Request, Response, header
+from orchestrator.web.body import BodyError
+
+INFLIGHT_MAX = {"readOnly": 400, "mutating": 200}
+"""Requests worked on at once; more are told to come back. As Kubernetes' defaults."""
+_READ_ONLY = frozenset(("get", "list", "watch", "head", "options"))
+_UNCOUNTED = frozenset(("log", "exec", "attach", "portforward", "proxy"))
+_CONNECTING = frozenset(("exec", "attach", "portforward"))
+_PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
+_PLAIN = RequestInfo("", "")
+
+
+class ApiServer:
+    """Owner of the open watches, the relay's connections and the metrics."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        table: ResourceTable,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        tokens: Tokens,
+        openapi: OpenAPI,
+        relay: Relay,
+        health: Health,
+        clock: Clock,
+        *,
+        address: str,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`address` is `host:port` as clients reach the API."""
+        self._table = table
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._openapi = openapi
+        self._relay = relay
+        self._health = health
+        self._discovery = Discovery(table, address)
+        self._watchers = Watchers(Lines(clock))
+        reviews = Reviews(authorizer, tokens, registry)
+        self._handlers = Handlers(registry, Presenter(clock), self._watchers, reviews, relay)
+        self.metrics = metrics or Metrics()
+        self._inflight = self.metrics.inflight
+
+    async def close(self) -> None:
+        """End every watch and drop connections to agents; call before the listener closes."""
+        self._watchers.stop()
+        await self._relay.close()
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Raises only `ConnectionError` (nobody is left to hear) and `CancelledError`."""
+        started_s = time.perf_counter()
+        info = _PLAIN
+        try:
+            path, _, query_text = _target(request).partition("?")
+            if path.startswith(_PUBLIC):
+                return await self._public(request, path, queries.parse(query_text))
+            identity = await identify(request, self._authenticator, self._authorizer)
+            query = queries.parse(query_text)
+            info = paths.parse(request.method, path, query)
+            await self._authorizer.authorize(identity, info.attributes())
+            answer = await self._counted(request, info, query, query_text, identity)
+        except ApiError as error:
+            answer = status_answer(error)
+        except BodyError as error:
+            answer = body_answer(error)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            answer = unexpected_answer(error, request.method, request.path)
+        self.metrics.observe(info, answer.status, time.perf_counter() - started_s)
+        return answer
+
+    async def _counted(
+        self, request: Request, info: RequestInfo, query: Query, query_text: str, identity: Identity
+    ) -> Response:
+        """Dispatch within the bound on requests at once; what runs long is not counted."""
+        if not info.resource:
+            return await self._plain(request, info, query)
+        if info.verb == "watch" or info.subresource in _UNCOUNTED:
+            return await self._resource(request, info, query, query_text, identity)
+        kind = "readOnly" if info.verb in _READ_ONLY else "mutating"
+        inflight = self._inflight
+        if inflight[kind] >= INFLIGHT_MAX[kind]:
+            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
+        inflight[kind] += 1
+        try:
+            return await self._resource(request, info, query, query_text, identity)
+        finally:
+            inflight[kind] -= 1
+
+    async def _resource(
+        self, request: Request, info: RequestInfo, query: Query, query_text: str, identity: Identity
+    ) -> Response:
+        resource = self._table.find(info.group, info.version, info.resource)
+        if resource is None:
+            raise unknown_resource()
+        if info.subresource in _CONNECTING and info.verb == "get":
+            # A WebSocket comes as GET but does what needs the right to create.
+            await self._authorizer.authorize(identity, replace(info, verb="create").attributes())
+        return await self._handlers.answer(Call(request, info, query, query_text, identity, resource))
+
+    # paths that name no resource
+
+    async def _public(self, request: Request, path: str, query: Query) -> Response:
+        """Health and version, for anybody; somebody with bad credentials is still refused."""
+        if request.method not in ("GET", "HEAD"):
+            return _page_not_found()
+        await identify(request, self._authenticator, self._authorizer, public=True)
+        if path.rstrip("/") == "/version":
+            return version_answer()
+        return await self._health.answer(path, query) or _page_not_found()
+
+    async def _plain(self, request: Request, info: RequestInfo, query: Query) -> Response:
+        if info.verb not in ("get", "head"):
+            return self._not_get(info)
+        path = info.path
+        if path in ("/api", "/apis") or path.startswith(("/api/", "/apis/")):
+            return self._discovery.answer(request, path)
+        if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
+            return await openapi_answer(self._openapi, request, path, query)
+        if path == "/metrics":
+            return await self._metrics()
+        if path == "/":
+            return self._index()
+        return _page_not_found()
+
+    async def _metrics(self) -> Response:
+        self.metrics.watches = self._watchers.count
+        body = await self.metrics.render()
+        return Answer(200, body, header("Content-Type", measured.CONTENT_TYPE))
+
+    def _not_get(self, info: RequestInfo) -> Answer:
+        if info.path in ("/", "/metrics") or info.path.startswith(("/api", "/openapi/v3")):
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        return _page_not_found()
+
+    def _index(self) -> Answer:
+        """`/`: the paths that are served."""
+        known = {"/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"}
+        for row in self._table:
+            base = f"/apis/{row.group}" if row.group else "/api"
+            known |= {base, f"{base}/{row.version}"}
+        return Answer(200, msgspec.json.encode({"paths": sorted(known)}), HEADERS)
+
+
+def _target(request: Request) -> str:
+    """Path and query as sent; of a full URL (as to a proxy) only these count."""
+    target = request.raw_path
+    return target if target.startswith("/") else request.rel_url.raw_path_qs
+
+
+def _page_not_found() -> Answer:
+    return Answer(404, b"404 page not found\n", TEXT)

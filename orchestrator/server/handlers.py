@@ -1,0 +1,340 @@
+"""The verbs of HTTP onto the verbs of the registry.
+
+A handler has an authorized `Call`, reads options and body, asks the registry and presents the result. Refusals
+are `ApiError`s that the server turns into a `Status`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from orchestrator.api.access import Identity
+from orchestrator.api.codec import Decoded, decode_body, decode_patch, is_slow
+from orchestrator.api.errors import BadRequest, MethodNotAllowed
+from orchestrator.api.item import Item, Object
+from orchestrator.api.options import WriteOptions
+from orchestrator.api.resources import Resource, Subresource
+from orchestrator.api.results import ItemList
+from orchestrator.registry.patching import Patch
+from orchestrator.registry.registry import Registry
+from orchestrator.server import negotiate
+from orchestrator.server import query as queries
+from orchestrator.server.errors import HEADERS, unknown_resource
+from orchestrator.server.paths import RequestInfo
+from orchestrator.server.present import Presenter, body_answer, warning_headers
+from orchestrator.server.query import Query
+from orchestrator.server.relay import Relay
+from orchestrator.server.reviews import Reviews
+from orchestrator.server.watching import Watchers
+from orchestrator.web.answer import Answer, Request, Response
+from orchestrator.web.body import read_body
+
+_SHOWN_WHEN_DELETED = frozenset(
+    (("", "pods"), ("", "services"), ("", "serviceaccounts"), ("", "persistentvolumes"),
+     ("", "persistentvolumeclaims"), ("", "podtemplates"), ("", "resourcequotas"))
+)  # fmt: skip
+"""Resources whose deletion answers the object; others answer a `Status`. Source: Kubernetes' REST storage."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Call:
+    """One authorized request for a resource that exists."""
+
+    request: Request
+    info: RequestInfo
+    query: Query
+    query_text: str
+    identity: Identity
+    resource: Resource
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the object; a namespace itself is in none."""
+        return self.info.namespace if self.resource.namespaced else ""
+
+    @property
+    def scope(self) -> str | None:
+        """The namespace of a list or watch; None is all of them."""
+        return self.namespace or None
+
+    @property
+    def form(self) -> negotiate.Form:
+        return negotiate.form(self.request.headers.get("Accept", ""))
+
+
+Verb = Callable[[Call], Awaitable[Response]]
+
+
+class Handlers:
+    """Stateless; owns nothing of what it is handed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        presenter: Presenter,
+        watchers: Watchers,
+        reviews: Reviews,
+        relay: Relay,
+    ) -> None:
+        self._registry = registry
+        self._presenter = presenter
+        self._watchers = watchers
+        self._reviews = reviews
+        self._relay = relay
+        self._verbs: dict[str, Verb] = {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+        self._below: dict[str, Verb] = {
+            "exec": self._connect,
+            "attach": self._connect,
+            "portforward": self._connect,
+            "log": self._log,
+            "proxy": self._proxy,
+            "binding": self._bind,
+            "eviction": self._evict,
+            "token": self._token,
+        }
+
+    async def answer(self, call: Call) -> Response:
+        """Raises `ApiError`."""
+        return await self._handler(call)(call)
+
+    def _handler(self, call: Call) -> Verb:
+        info, resource = call.info, call.resource
+        if info.subresource:
+            sub = resource.subresource(info.subresource)
+            if sub is None or not info.name:
+                raise unknown_resource()
+            _check_allowed(info.verb, sub)
+            return self._below.get(sub.name) or self._verbs[info.verb]
+        _check_place(info, resource)
+        if info.verb not in resource.verbs:
+            raise _not_allowed()
+        return self._verbs[info.verb]
+
+    # reads
+
+    async def _get(self, call: Call) -> Response:
+        info, resource = call.info, call.resource
+        item = await self._registry.get(resource, call.namespace, info.name, info.subresource)
+        return await self._one(call, item)
+
+    async def _list(self, call: Call) -> Response:
+        form = call.form
+        found = await self._registry.list(call.resource, call.scope, queries.list_options(call.query))
+        return await self._many(call, found, form)
+
+    async def _watch(self, call: Call) -> Response:
+        form = call.form
+        options = queries.watch_options(call.query, call.info.selected_name)
+        events = self._registry.watch(call.resource, call.scope, options)
+        return await self._watchers.stream(call.request, call.resource, events, form, call.query)
+
+    # writes
+
+    async def _create(self, call: Call) -> Response:
+        options = self._options(call, "CreateOptions")
+        obj, options = await _body(call, options)
+        if self._reviews.handles(call.resource):
+            return await self._review(call, obj)
+        if call.resource.plural == "bindings" and not call.resource.stored:
+            return await self._bound(call, _name_of(obj), obj, options)
+        written = await self._registry.create(call.resource, call.namespace, obj, options, call.identity)
+        return await self._one(call, written.item, 201, written.warnings)
+
+    async def _update(self, call: Call) -> Response:
+        info = call.info
+        options = self._options(call, "UpdateOptions")
+        obj, options = await _body(call, options)
+        _check_name(info.name, obj)
+        written = await self._registry.update(
+            call.resource, call.namespace, info.name, obj, options, call.identity, info.subresource
+        )
+        return await self._one(call, written.item, 201 if written.created else 200, written.warnings)
+
+    async def _patch(self, call: Call) -> Response:
+        info = call.info
+        kind = Patch.of(call.request.headers.get("Content-Type", ""), None).kind
+        options = self._options(call, "PatchOptions", apply=kind == "apply")
+        decoded = await _decoded(call, decode_patch, options.field_validation != "Ignore")
+        if decoded.duplicates:
+            options = replace(options, duplicate_fields=decoded.duplicates)
+        patch = Patch(kind, decoded.object)
+        written = await self._registry.patch(
+            call.resource, call.namespace, info.name, patch, options, call.identity, info.subresource
+        )
+        return await self._one(call, written.item, 201 if written.created else 200, written.warnings)
+
+    async def _delete(self, call: Call) -> Response:
+        info, resource = call.info, call.resource
+        options = queries.delete_options(call.query, await _optional_body(call))
+        deleted = await self._registry.delete(resource, call.namespace, info.name, options, call.identity)
+        if deleted.gone and (resource.group, resource.plural) not in _SHOWN_WHEN_DELETED:
+            return Answer(200, _encode(_success(resource, deleted.item)), HEADERS)
+        code = 202 if not deleted.gone and options.orphan_dependents is False else 200
+        return await self._one(call, deleted.item, code)
+
+    async def _delete_collection(self, call: Call) -> Response:
+        form = call.form
+        options = queries.delete_options(call.query, await _optional_body(call))
+        selection = queries.list_options(call.query)
+        deleted = await self._registry.delete_collection(
+            call.resource, call.namespace, options, selection, call.identity
+        )
+        return await self._many(call, deleted, form)
+
+    # subresources
+
+    async def _connect(self, call: Call) -> Response:
+        info = call.info
+        return await self._relay.connect(
+            call.request, info.namespace, info.name, info.subresource, call.query
+        )
+
+    async def _log(self, call: Call) -> Response:
+        return await self._relay.log(call.request, call.info.namespace, call.info.name, call.query)
+
+    async def _proxy(self, call: Call) -> Response:
+        return await self._relay.node(call.request, call.info.name, call.info.rest, call.query_text)
+
+    async def _bind(self, call: Call) -> Response:
+        obj, options = await _body(call, self._options(call, "CreateOptions"))
+        return await self._bound(call, call.info.name, obj, options)
+
+    async def _bound(self, call: Call, name: str, obj: Object, options: WriteOptions) -> Response:
+        _check_kind(obj, "Binding", ("v1",))
+        await self._registry.subresources.bind(call.namespace, name, obj, options, call.identity)
+        return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
+
+    async def _evict(self, call: Call) -> Response:
+        obj, options = await _body(call, self._options(call, "CreateOptions"))
+        _check_kind(obj, "Eviction", ("policy/v1", "policy/v1beta1"))
+        await self._registry.subresources.evict(call.namespace, call.info.name, obj, options, call.identity)
+        return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
+
+    async def _token(self, call: Call) -> Response:
+        obj, _ = await _body(call, self._options(call, "CreateOptions"))
+        _check_kind(obj, "TokenRequest", ("authentication.k8s.io/v1",))
+        answer = await self._reviews.token(call.namespace, call.info.name, obj)
+        return Answer(201, _encode(answer), HEADERS)
+
+    async def _review(self, call: Call, obj: Object) -> Response:
+        answer = await self._reviews.answer(call.resource, obj, call.namespace, call.identity)
+        return Answer(201, _encode(answer), HEADERS)
+
+    # answers
+
+    async def _one(
+        self, call: Call, item: Item, status: int = 200, warnings: list[str] | None = None
+    ) -> Response:
+        form = "object" if call.info.subresource == "scale" else call.form
+        body = self._presenter.one(call.resource, item, form, call.query)
+        headers = HEADERS + warning_headers(warnings) if warnings else HEADERS
+        return await body_answer(call.request, body, status, headers)
+
+    async def _many(self, call: Call, found: ItemList, form: negotiate.Form) -> Response:
+        body = await self._presenter.many(call.resource, found, form, call.query)
+        return await body_answer(call.request, body)
+
+    def _options(self, call: Call, kind: str, apply: bool = False) -> WriteOptions:
+        agent = call.request.headers.get("User-Agent", "")
+        return queries.write_options(call.query, kind, agent, apply=apply)
+
+
+_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+def _success(resource: Resource, item: Item) -> Object:
+    details = {"name": item.meta.name, "kind": resource.plural, "uid": item.meta.uid}
+    if resource.group:
+        details["group"] = resource.group
+    return {**_SUCCESS, "details": details}
+
+
+def _not_allowed() -> MethodNotAllowed:
+    return MethodNotAllowed("the server does not allow this method on the requested resource")
+
+
+def _check_allowed(verb: str, sub: Subresource) -> None:
+    if verb not in sub.verbs:
+        raise _not_allowed()
+
+
+def _check_place(info: RequestInfo, resource: Resource) -> None:
+    """Whether path and scope fit: one object needs its namespace, and a cluster's has none."""
+    if resource.namespaced:
+        if info.namespace:
+            return
+        if info.name:
+            raise unknown_resource()
+        if info.verb not in ("list", "watch"):
+            raise _not_allowed()
+    elif info.namespace and resource.plural != "namespaces":
+        raise unknown_resource()
+    if info.name and info.verb == "create":
+        raise _not_allowed()
+
+
+def _check_name(name: str, obj: Object) -> None:
+    given = _name_of(obj)
+    if given != name:
+        raise BadRequest(
+            f"the name of the object ({given}) does not match the name on the URL ({name})"
+            if given
+            else f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+
+
+def _name_of(obj: Object) -> str:
+    metadata = obj.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _check_kind(obj: Object, kind: str, api_versions: tuple[str, ...]) -> None:
+    given = obj.get("kind") or kind
+    version = obj.get("apiVersion") or api_versions[0]
+    if version not in api_versions:
+        raise BadRequest(
+            f"the API version in the data ({version}) does not match the expected API version ({api_versions[0]})"
+        )
+    if given != kind:
+        raise BadRequest(f'{given} in version "{version}" cannot be handled as a {kind}')
+
+
+async def _body(call: Call, options: WriteOptions) -> tuple[Object, WriteOptions]:
+    """The decoded body; fields that stood in it twice go into the options."""
+    decoded = await _decoded(call, decode_body, options.field_validation != "Ignore")
+    if decoded.duplicates:
+        options = replace(options, duplicate_fields=decoded.duplicates)
+    return decoded.object, options
+
+
+async def _optional_body(call: Call) -> Object | None:
+    """The body of a delete, if there is one."""
+    data = await read_body(call.request)
+    if not data:
+        return None
+    content_type = call.request.headers.get("Content-Type", "")
+    obj: Object = decode_body(data, content_type).object
+    return obj
+
+
+async def _decoded(call: Call, decode: Callable[..., Decoded], find_duplicates: bool) -> Decoded:
+    """The body through `decode`, in a thread where that would hold up everybody else."""
+    data = await read_body(call.request)
+    content_type = call.request.headers.get("Content-Type", "")
+    if is_slow(data, content_type):
+        return await asyncio.to_thread(decode, data, content_type, find_duplicates=find_duplicates)
+    return decode(data, content_type, find_duplicates=find_duplicates)

@@ -1,0 +1,37 @@
+"""Options of `pods/log`, checked and turned into the agent's query."""
+
+from orchestrator.api.errors import BadRequest, Cause, invalid
+from orchestrator.server.query import Query
+
+_LEAST = {"tailLines": 0, "sinceSeconds": 1, "limitBytes": 1}
+_FLAGS = ("follow", "previous", "timestamps")
+
+
+def log_query(pod: str, query: Query) -> list[tuple[str, str]]:
+    """The parameters to pass on. Raises `BadRequest` and `Invalid` as Kubernetes does for `PodLogOptions`."""
+    causes = []
+    parameters = [(flag, "true") for flag in _FLAGS if query.flag(flag)]
+    for name, least in _LEAST.items():
+        value = query.number(name)
+        if value is None:
+            continue
+        if value < least:
+            sign = "greater than or equal to 0" if least == 0 else "greater than 0"
+            causes.append(Cause("FieldValueInvalid", f"Invalid value: {value}: must be {sign}", name))
+        parameters.append((name, str(value)))
+    since = query.text("sinceTime")
+    if since:
+        parameters.append(("sinceTime", since))
+        if query.has("sinceSeconds"):
+            text = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+            causes.append(Cause("FieldValueForbidden", text, "sinceSeconds"))
+    stream = query.text("stream")
+    if stream and stream != "All":
+        if stream not in ("Stdout", "Stderr"):
+            raise BadRequest(
+                f'stream: Unsupported value: "{stream}": supported values: "All", "Stderr", "Stdout"'
+            )
+        parameters.append(("stream", stream))
+    if causes:
+        raise invalid("", "PodLogOptions", pod, tuple(causes))
+    return parameters
