@@ -1,0 +1,22 @@
+"""The plugins that are on by default, in Kubernetes' order. Called by `daemon.py`."""
+
+import random
+
+from orchestrator.admission.chain import Plugin, Reader
+from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
+from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
+from orchestrator.admission.node_restriction import NodeRestriction
+from orchestrator.admission.priority import Priority
+from orchestrator.admission.service_account import ServiceAccount
+from orchestrator.base.clock import Clock
+
+
+def default_plugins(reader: Reader, clock: Clock, rng: random.Random) -> tuple[Plugin, ...]:
+    """`reader` reads the newest state, such as `orchestrator.registry.storage.Storage`."""
+    return (
+        NamespaceLifecycle(reader),
+        ServiceAccount(reader, clock, rng),
+        NodeRestriction(),
+        Priority(),
+        DefaultTolerationSeconds(),
+    )
