@@ -7,8 +7,8 @@ class SchemaNode(Protocol):
     """One field (or the root) of a kind's schema."""
 
     @property
-    def patch_strategy(self) -> str:
-        """Comma-separated `merge`, `replace`, `retainKeys`, as in `x-kubernetes-patch-strategy`; often empty."""
+    def patch_strategy(self) -> tuple[str, ...]:
+        """Of `merge`, `replace`, `retainKeys` those that `x-kubernetes-patch-strategy` names; often none."""
 
     @property
     def merge_key(self) -> str:

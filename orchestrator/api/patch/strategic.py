@@ -104,7 +104,7 @@ def _apply_list_directive(result: Object, patch: Object, key: str, node: SchemaN
 def _merge_value(
     target: Any, value: Any, node: SchemaNode | None, order: list[Any] | None, depth: int
 ) -> Any:
-    strategy = node.patch_strategy.split(",") if node and node.patch_strategy else ()
+    strategy = node.patch_strategy if node else ()
     if isinstance(value, dict):
         if "replace" in strategy:
             target = {}
