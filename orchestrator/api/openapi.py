@@ -8,10 +8,12 @@ index renders nothing. Called by the server; rendering takes tens of millisecond
 import hashlib
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from orchestrator.api import openapi_gnostic
 from orchestrator.api.errors import NotFound
 from orchestrator.api.openapi_paths import paths, root
 from orchestrator.api.openapi_v2 import swagger
@@ -53,17 +55,17 @@ class OpenAPI:
         if rows is None:
             raise NotFound("the server could not find the requested resource")
         etag = self._hash(path, rows)
-        return self._keep(etag, lambda: self.render(path)), etag
+        return self._keep(etag, lambda: msgspec.json.encode(self.render(path))), etag
 
     def swagger(self) -> tuple[bytes, str]:
         """Body and ETag of `/openapi/v2` as JSON."""
-        groups = self._groups()
-        joined = "".join(self._hash(path, rows) for path, rows in sorted(groups.items()))
-        etag = hashlib.sha256(joined.encode()).hexdigest()[:32].upper()
-        version = self._schemas.bundle.version
-        return self._keep(
-            etag, lambda: swagger([self.render(path) for path in sorted(groups)], version)
-        ), etag
+        etag = self._swagger_hash("json")
+        return self._keep(etag, lambda: msgspec.json.encode(self._swagger())), etag
+
+    def swagger_protobuf(self) -> tuple[bytes, str]:
+        """Body and ETag of `/openapi/v2` as `openapi_gnostic.MEDIA_TYPE`, for kubectl before 1.29."""
+        etag = self._swagger_hash("protobuf")
+        return self._keep(etag, lambda: openapi_gnostic.encode(self._swagger())), etag
 
     def render(self, path: str) -> Json:
         """The document as a dictionary of the caller's own."""
@@ -86,11 +88,19 @@ class OpenAPI:
             "components": {"schemas": dict(sorted((components | extra).items()))},
         }
 
-    def _keep(self, etag: str, render: Any) -> bytes:
+    def _swagger(self) -> Json:
+        groups = sorted(self._groups())
+        return swagger([self.render(path) for path in groups], self._schemas.bundle.version)
+
+    def _swagger_hash(self, form: str) -> str:
+        joined = "".join(self._hash(path, rows) for path, rows in sorted(self._groups().items()))
+        return hashlib.sha256(f"{form} {joined}".encode()).hexdigest()[:32].upper()
+
+    def _keep(self, etag: str, render: Callable[[], bytes]) -> bytes:
         kept = self._kept.get(etag)
         if kept is not None:
             return zlib.decompress(kept)
-        body = msgspec.json.encode(render())
+        body = render()
         self._kept[etag] = zlib.compress(body, 6)
         while len(self._kept) > _KEPT_MAX:
             self._kept.popitem(last=False)
