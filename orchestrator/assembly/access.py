@@ -1,0 +1,46 @@
+"""Authentication and authorization put together, reading roles and pods from informers."""
+
+from orchestrator.api.item import Item
+from orchestrator.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, ROLEBINDINGS, ROLES
+from orchestrator.auth.authenticator import Authenticator
+from orchestrator.auth.authorizer import AuthorizerChain
+from orchestrator.auth.node import NodeAuthorizer
+from orchestrator.auth.rbac import Rbac, Source
+from orchestrator.auth.tokens import ServiceAccountTokens
+from orchestrator.base.clock import Clock
+from orchestrator.informer.cache import Informer, Informers
+from orchestrator.registry.registry import Registry
+
+_SOURCES = (ROLES, CLUSTERROLES, ROLEBINDINGS, CLUSTERROLEBINDINGS)
+
+
+class _Late:
+    """A source that is empty until its informer exists: the API serves before it knows any role."""
+
+    def __init__(self) -> None:
+        self.informer: Informer | None = None
+
+    def list(self) -> list[Item]:
+        return self.informer.list() if self.informer is not None else []
+
+    def by_index(self, name: str, value: str) -> list[Item]:  # type: ignore[valid-type]
+        return self.informer.by_index(name, value) if self.informer is not None else []
+
+
+class Access:
+    """Who asks and whether they may. Until `connect`, only `system:masters` may do anything."""
+
+    def __init__(self, signing_key: bytes, registry: Registry, clock: Clock) -> None:
+        self._late = {resource: _Late() for resource in (*_SOURCES, PODS)}
+        sources: list[Source] = [self._late[resource] for resource in _SOURCES]
+        self._rbac = Rbac(*sources)
+        self.tokens = ServiceAccountTokens(signing_key, registry, clock)
+        self.authenticator = Authenticator(self.tokens)
+        self.authorizer = AuthorizerChain(NodeAuthorizer(self._late[PODS]), self._rbac)
+
+    def connect(self, informers: Informers) -> None:
+        """Decide from these informers; the pods' one has the index of nodes."""
+        for resource, late in self._late.items():
+            late.informer = informers.of(resource)
+        for resource in _SOURCES:
+            informers.of(resource).on_change(self._rbac.invalidate)

@@ -1,0 +1,37 @@
+"""Clients of components in this process, one identity each, and their event recorders."""
+
+from orchestrator.api.access import Identity
+from orchestrator.api.item import Object
+from orchestrator.assembly.access import Access
+from orchestrator.base.clock import Clock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.client.events import EventRecorder
+from orchestrator.client.local import LocalClient
+from orchestrator.registry.registry import Registry
+from orchestrator.server.reviews import Reviews
+
+
+class Clients:
+    """Makes local clients; what no registry serves is connected here."""
+
+    def __init__(self, registry: Registry, access: Access, reviews: Reviews) -> None:
+        self._registry = registry
+        self._access = access
+        self._reviews = reviews
+
+    def as_identity(self, identity: Identity) -> LocalClient:
+        """A client that may do what `identity` may."""
+        providers = {("", "serviceaccounts", "token"): self._token}
+        return LocalClient(self._registry, self._access.authorizer, identity, providers)
+
+    async def _token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
+        return await self._reviews.token(namespace, name, obj)
+
+
+def recorder_of(
+    client: LocalClient, name: str, host: str, supervisor: Supervisor, clock: Clock
+) -> EventRecorder:
+    """A recorder that writes until `supervisor` stops."""
+    recorder = EventRecorder(client, name, host, clock)
+    supervisor.serve("events", recorder.run)
+    return recorder

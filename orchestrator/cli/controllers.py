@@ -1,0 +1,28 @@
+"""`orchestrator controllers`: the graph of controllers, from their declarations."""
+
+import random
+
+import click
+
+from orchestrator.api.access import component
+from orchestrator.api.resources import ResourceTable
+from orchestrator.base.clock import SystemClock
+from orchestrator.client.events import EventRecorder
+from orchestrator.controllers.all import build, graph
+
+
+@click.command("controllers", help="Print one line per controller: watches → name → writes.")
+def command() -> None:
+    client: object = component("kube-controller-manager")
+    clock = SystemClock()
+    recorder = EventRecorder(client, "", "", clock)  # type: ignore[arg-type]  # declarations only: nothing runs
+    random.seed(0)
+    controllers = build(
+        client,  # type: ignore[arg-type]
+        clock,
+        recorder,
+        ResourceTable(),
+        ca_pem="",
+        pod_cidr="10.42.0.0/16",
+    )
+    click.echo(graph(controllers))
