@@ -1,24 +1,15 @@
 """Who asks: client certificate first, then bearer token, else anonymous. Called by `server` on every request."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from orchestrator.api.access import ANONYMOUS, Identity
+from orchestrator.api.access import ANONYMOUS, Credentials, Identity
 from orchestrator.api.errors import Unauthorized
 from orchestrator.auth.tokens import ServiceAccountTokens
 
 AUTHENTICATED = "system:authenticated"
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a request shows. The certificate (DER) has already been verified against the CA by TLS."""
-
-    peer_certificate_der: bytes | None = None
-    bearer_token: str = ""
 
 
 class Authenticator:
