@@ -119,7 +119,7 @@ def _moves(old: Object, new: Object) -> bool:
 
 
 def has_deadline(deployment: Object) -> bool:
-    return deployment["spec"].get("progressDeadlineSeconds", NO_DEADLINE) != NO_DEADLINE
+    return bool(deployment["spec"].get("progressDeadlineSeconds", NO_DEADLINE) != NO_DEADLINE)
 
 
 def timed_out(deployment: Object, progressing: Object | None, now_s: float) -> bool:

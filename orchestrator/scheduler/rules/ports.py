@@ -1,0 +1,31 @@
+"""NodePorts: no two pods of a node ask for the same host port on the same address."""
+
+from collections import Counter
+
+import numpy as np
+
+from orchestrator.scheduler.columns import Columns, Mask, Rows
+from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.interface import ClusterEvent
+
+_EVERY = "0.0.0.0"
+
+
+class NodePorts:
+    name = "NodePorts"
+    dynamic = True
+    helped_by = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED))
+
+    def applies(self, pod: PodInfo) -> bool:
+        return bool(pod.host_ports)
+
+    def filter(self, columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
+        free = np.ones(columns.capacity, np.bool_)
+        for address, protocol, port in pod.host_ports:
+            for row, addresses in columns.ports.get((protocol, port), {}).items():
+                if address == _EVERY or _EVERY in addresses or address in addresses:
+                    free[row] = False
+        return free[rows]
+
+    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows) -> Counter[str]:
+        return Counter({"node(s) didn't have free ports for the requested pod ports": len(rows)})

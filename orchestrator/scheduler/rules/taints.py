@@ -1,0 +1,67 @@
+"""TaintToleration: NoSchedule and NoExecute taints keep pods off; PreferNoSchedule ones cost score."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.api.item import Object
+from orchestrator.scheduler.columns import Columns, Mask, Rows, Vector
+from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.rules.tolerations import tolerates, untolerated
+
+_HARD = ("NoSchedule", "NoExecute")
+_SOFT = "PreferNoSchedule"
+
+
+class TaintToleration:
+    name = "TaintToleration"
+    dynamic = False
+    helped_by = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.NODE_TAINTS))
+
+    def applies(self, pod: PodInfo) -> bool:
+        return True
+
+    def filter(self, columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
+        def fits(taints: tuple[Object, ...]) -> bool:
+            return untolerated(taints, pod.tolerations, _HARD) is None
+
+        return _per_set(columns, rows, fits).astype(np.bool_)
+
+    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for number, count in Counter(columns.taint_set[rows].tolist()).items():
+            taint = untolerated(columns.taint_sets[number], pod.tolerations, _HARD)
+            if taint is not None:
+                found[f"node(s) had untolerated taint {{{taint['key']}: {taint['value']}}}"] += count
+        return found
+
+
+class PreferNoSchedule:
+    name = "TaintToleration"
+    dynamic = False
+    weight = 3
+    normal: Literal["none", "up", "down"] = "down"
+
+    def applies(self, columns: Columns, pod: PodInfo) -> bool:
+        return any(taint["effect"] == _SOFT for taints in columns.taint_sets for taint in taints)
+
+    def score(self, columns: Columns, pod: PodInfo, rows: Rows) -> Vector:
+        soft = [t for t in pod.tolerations if t.get("effect") in (None, "", _SOFT)]
+
+        def bad(taints: tuple[Object, ...]) -> int:
+            return sum(t["effect"] == _SOFT and not any(tolerates(s, t) for s in soft) for t in taints)
+
+        return _per_set(columns, rows, bad)
+
+
+def _per_set(columns: Columns, rows: Rows, of: Callable[[tuple[Object, ...]], int]) -> NDArray[Any]:
+    """Evaluate `of` once per taint set that occurs in `rows`."""
+    numbers = columns.taint_set[rows]
+    present = np.unique(numbers)
+    values = np.array([of(columns.taint_sets[number]) for number in present.tolist()], np.int64)
+    spread: NDArray[Any] = values[np.searchsorted(present, numbers)] if len(rows) else values
+    return spread
