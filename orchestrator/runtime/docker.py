@@ -20,7 +20,14 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime import docker_logs, docker_specs, oom, pause
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
-from orchestrator.runtime.docker_streams import DockerStreams, Frames, exec_result, resize_terminal
+from orchestrator.runtime.docker_streams import (
+    POLL_S,
+    DockerStreams,
+    Frames,
+    exec_result,
+    exec_state,
+    resize_terminal,
+)
 from orchestrator.runtime.interface import (
     Container,
     ContainerSpec,
@@ -264,7 +271,7 @@ class DockerRuntime:
             await resize_terminal(self._engine, f"exec/{exec_id}", width, height)
 
         async def wait() -> int:
-            return int((await exec_result(self._engine, self._clock, exec_id))["ExitCode"])
+            return await exec_result(self._engine, self._clock, exec_id)
 
         return DockerStreams(connection, tty=tty, resize=resize, wait=wait)
 
@@ -291,25 +298,30 @@ class DockerRuntime:
         try:
             async with asyncio.timeout(timeout_s):
                 output = await docker_logs.collect(Frames(reader), EXEC_SYNC_BYTES_MAX)
-                facts = await exec_result(self._engine, self._clock, exec_id)
+                code = await exec_result(self._engine, self._clock, exec_id)
         except TimeoutError:
-            await self._kill_exec(exec_id)
+            self._supervisor.spawn(f"kill-exec/{exec_id[:12]}", self._kill_exec(exec_id))
             raise TimeoutError(f"command {command[0]!r} timed out after {timeout_s:g} s") from None
         finally:
             writer.close()
-        return int(facts["ExitCode"]), output
+        return code, output
 
     async def _kill_exec(self, exec_id: str) -> None:
-        """The engine has no call for it. A pid can be reused, so it is held while it is looked at again."""
-        facts = await self._engine.call("GET", f"exec/{exec_id}/json")
-        if not facts["Running"] or not facts.get("Pid"):
+        """The engine has no call for it. A pid can be reused, so it is held while it is looked at again.
+
+        The engine tells the pid only once the process has really started, which may be after its deadline.
+        """
+        async with asyncio.timeout(KILL_GRACE_S):
+            while not (pid := (await exec_state(self._engine, exec_id)).pid):
+                await self._clock.sleep(POLL_S[1])
+        if pid < 0:
             return
         try:
-            descriptor = os.pidfd_open(facts["Pid"])
+            descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             return
         try:
-            if (await self._engine.call("GET", f"exec/{exec_id}/json"))["Running"]:
+            if (await exec_state(self._engine, exec_id)).pid == pid:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except ProcessLookupError:
             return

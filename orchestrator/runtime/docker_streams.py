@@ -7,6 +7,7 @@ terminal there are no frames: everything is stdout.
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from orchestrator.base.clock import Clock
@@ -122,12 +123,26 @@ async def resize_terminal(engine: Engine, what: str, width: int, height: int) ->
             raise
 
 
-async def exec_result(engine: Engine, clock: Clock, exec_id: str) -> dict[str, Any]:
-    """What the engine knows of an exec once it has ended."""
+@dataclass(frozen=True, slots=True)
+class ExecState:
+    """`pid` is the host's: 0 while the process is not there yet, -1 once it has ended with `code`."""
+
+    pid: int
+    code: int = 0
+
+
+async def exec_state(engine: Engine, exec_id: str) -> ExecState:
+    """What the engine knows of an exec now."""
+    facts: dict[str, Any] = await engine.call("GET", f"exec/{exec_id}/json")
+    if not facts["Running"] and facts.get("ExitCode") is not None:
+        return ExecState(-1, int(facts["ExitCode"]))
+    return ExecState(int(facts.get("Pid") or 0))
+
+
+async def exec_result(engine: Engine, clock: Clock, exec_id: str) -> int:
+    """The exit code of an exec, once it has ended."""
     pause_s = POLL_S[0]
-    while True:
-        facts: dict[str, Any] = await engine.call("GET", f"exec/{exec_id}/json")
-        if not facts["Running"] and facts.get("ExitCode") is not None:
-            return facts
+    while (state := await exec_state(engine, exec_id)).pid >= 0:
         await clock.sleep(pause_s)
         pause_s = min(POLL_S[1], pause_s * 2)
+    return state.code

@@ -171,10 +171,12 @@ class SimulatedRuntime:
         steps = program([*running.spec.command, *running.spec.args])
         if steps[0].kind != "forever":
             name = f"container/{container_id[:12]}"
-            running.acting = self._supervisor.spawn(name, self._act_out(running, steps))
+            running.output = Output()
+            if not running.spec.stdin:
+                running.output.close_input()
+            running.acting = self._supervisor.spawn(name, self._act_out(running, running.output, steps))
 
-    async def _act_out(self, running: _Running, steps: list[Step]) -> None:
-        output = running.output = Output()
+    async def _act_out(self, running: _Running, output: Output, steps: list[Step]) -> None:
 
         def write(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             for line in data.splitlines(keepends=True):
@@ -277,8 +279,9 @@ class SimulatedRuntime:
         for line in lines if options.tail_lines is None else lines[max(0, len(lines) - options.tail_lines) :]:
             yield line
         while options.follow and running.facts.state == "running":
-            running.changed.clear()
-            await running.changed.wait()
+            if running.logged == next_line:
+                running.changed.clear()
+                await running.changed.wait()
             fresh = min(running.logged - next_line, len(running.log))
             next_line = running.logged
             for line in list(running.log)[len(running.log) - fresh :]:

@@ -1,0 +1,535 @@
+"""The contract of `orchestrator.runtime.interface`, on every runtime that there is."""
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.clock import SystemClock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime.docker import DockerRuntime
+from orchestrator.runtime.interface import (
+    ImageNotFound,
+    LogOptions,
+    Mount,
+    Resources,
+    Runtime,
+    RuntimeFailure,
+    RuntimeUnavailable,
+    Security,
+    Streams,
+)
+from orchestrator.runtime.simulated import SimulatedRuntime
+from tests.contract.runtime_support import Pod, docker_endpoint
+from tests.images import TAG, busybox_archive
+
+MISSING = "127.0.0.1:1/nobody/nothing:7"
+FOREVER = ("sleep", "infinity")
+
+
+@pytest.fixture(scope="session")
+def docker_socket() -> Iterator[str]:
+    with docker_endpoint() as socket:
+        yield socket
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor("test")
+    yield supervisor
+    await supervisor.stop()
+
+
+@pytest.fixture
+async def docker(docker_socket: str, supervisor: Supervisor) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(docker_socket, secrets.token_hex(3), SystemClock(), supervisor)
+    await runtime.connect()
+    if await runtime.image(TAG) is None:
+        await runtime.load_image(busybox_archive())
+    yield runtime
+    for sandbox in await runtime.list_sandboxes():
+        await runtime.remove_sandbox(sandbox.id)
+    for container in await runtime.list_containers():
+        await runtime.remove_container(container.id)
+    await runtime.close()
+
+
+@pytest.fixture
+async def simulated(supervisor: Supervisor) -> AsyncIterator[SimulatedRuntime]:
+    runtime = SimulatedRuntime(SystemClock(), supervisor, missing=[MISSING])
+    await runtime.connect()
+    yield runtime
+    await runtime.close()
+
+
+@pytest.fixture(params=["docker", "simulated"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    runtime: Runtime = request.getfixturevalue(request.param)
+    return runtime
+
+
+@pytest.fixture
+async def pod(runtime: Runtime) -> Pod:
+    return await Pod(runtime, "web-0").open()
+
+
+@pytest.fixture
+async def docker_pod(docker: DockerRuntime) -> Pod:
+    return await Pod(docker, "web-0").open()
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may read; pytest's own are root's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+async def read_all(streams: Streams) -> dict[str, bytes]:
+    output = {"stdout": b"", "stderr": b""}
+    async with asyncio.timeout(20):
+        while (piece := await streams.read()) is not None:
+            output[piece[0]] += piece[1]
+    return output
+
+
+async def host(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+
+
+# Sandboxes
+
+
+async def test_a_new_sandbox_runs_and_is_listed_with_all_that_was_given(runtime: Runtime) -> None:
+    pod = Pod(runtime, "web-1")
+    made = await runtime.create_sandbox(pod.sandbox_spec(attempt=2, annotations={"hash": "abc"}))
+    assert made.running and made.netns_path
+    (listed,) = await runtime.list_sandboxes()
+    assert (listed.id, listed.pod_uid, listed.pod_name) == (made.id, "uid-web-1", "web-1")
+    assert (listed.pod_namespace, listed.attempt, listed.running) == ("testing", 2, True)
+    assert listed.annotations == {"hash": "abc"}
+    assert listed.netns_path == made.netns_path
+
+
+async def test_a_sandbox_on_the_host_hands_out_no_network_namespace(runtime: Runtime) -> None:
+    pod = Pod(runtime, "host-net")
+    made = await runtime.create_sandbox(pod.sandbox_spec(network="host"))
+    assert made.running and made.netns_path == ""
+
+
+async def test_stopping_a_sandbox_ends_its_containers_and_may_be_repeated(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    for _ in range(2):
+        await runtime.stop_sandbox(pod.sandbox_id)
+    (sandbox,) = await runtime.list_sandboxes()
+    container = await runtime.inspect_container(container_id)
+    assert not sandbox.running and sandbox.netns_path == ""
+    assert container is not None and container.state == "exited" and container.exit_code == 137
+
+
+async def test_removing_a_sandbox_takes_everything_with_it_and_may_be_repeated(
+    runtime: Runtime, pod: Pod
+) -> None:
+    await pod.run(*FOREVER)
+    for _ in range(2):
+        await runtime.remove_sandbox(pod.sandbox_id)
+    assert await runtime.list_sandboxes() == []
+    assert await runtime.list_containers() == []
+
+
+async def test_what_is_absent_stops_and_goes_without_complaint(runtime: Runtime) -> None:
+    absent = "0" * 64
+    await runtime.stop_container(absent, 1)
+    await runtime.remove_container(absent)
+    await runtime.stop_sandbox(absent)
+    assert await runtime.inspect_container(absent) is None
+    assert await runtime.stats(absent) is None
+
+
+# Containers
+
+
+async def test_a_container_goes_from_created_over_running_to_exited(runtime: Runtime, pod: Pod) -> None:
+    container_id = await runtime.create_container(pod.spec(*FOREVER, attempt=3, annotations={"hash": "h"}))
+    created = await runtime.inspect_container(container_id)
+    await runtime.start_container(container_id)
+    await runtime.start_container(container_id)
+    running = await runtime.inspect_container(container_id)
+    await runtime.stop_container(container_id, 1)
+    exited = await runtime.inspect_container(container_id)
+    assert created is not None and running is not None and exited is not None
+    assert (created.state, created.started_s, created.finished_s) == ("created", 0, 0)
+    assert (running.state, running.finished_s) == ("running", 0)
+    assert exited.state == "exited" and exited.exit_code in (137, 143)
+    assert created.created_s <= running.started_s <= exited.finished_s
+    assert (running.name, running.attempt, running.annotations) == ("main", 3, {"hash": "h"})
+    assert (running.sandbox_id, running.image) == (pod.sandbox_id, TAG)
+    assert running.image_id.startswith("sha256:")
+
+
+async def test_a_list_names_all_containers_but_no_sandbox(runtime: Runtime, pod: Pod) -> None:
+    failed = await pod.run("sh", "-c", "exit 4", name="failed")
+    await pod.ended(failed)
+    running = await pod.run(*FOREVER, name="running")
+    listed = {container.id: container for container in await runtime.list_containers()}
+    assert listed.keys() == {failed, running}
+    assert (listed[failed].state, listed[failed].exit_code) == ("exited", 4)
+    assert listed[running].state == "running"
+    assert listed[running].pod_uid == "uid-web-0"
+
+
+async def test_exit_codes_are_the_commands(pod: Pod) -> None:
+    assert await pod.ended(await pod.run("sh", "-c", "exit 3", name="a")) == 3
+    assert await pod.ended(await pod.run("true", name="b")) == 0
+    assert await pod.ended(await pod.run("false", name="c")) == 1
+
+
+async def test_a_container_needs_its_image_here(runtime: Runtime, pod: Pod) -> None:
+    with pytest.raises(ImageNotFound):
+        await runtime.create_container(pod.spec("true", image=MISSING))
+
+
+async def test_a_container_needs_its_sandbox(runtime: Runtime) -> None:
+    pod = Pod(runtime, "nowhere")
+    pod.sandbox_id = "0" * 64
+    with pytest.raises(RuntimeFailure, match="does not exist"):
+        await runtime.create_container(pod.spec("true"))
+
+
+# Output
+
+
+async def test_logs_keep_streams_apart_and_in_order(pod: Pod) -> None:
+    container_id = await pod.run("sh", "-c", "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three")
+    assert await pod.output(container_id) == [
+        ("stdout", b"one"),
+        ("stderr", b"two"),
+        ("stdout", b"three"),
+    ]
+
+
+async def test_logs_can_be_cut_to_their_tail_and_to_a_time(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run("sh", "-c", "echo one; echo two; sleep 1.2; echo three")
+    await pod.ended(container_id)
+    everything = [line async for line in runtime.logs(container_id, LogOptions())]
+    tail = [line.data async for line in runtime.logs(container_id, LogOptions(tail_lines=2))]
+    none = [line async for line in runtime.logs(container_id, LogOptions(tail_lines=0))]
+    facts = await runtime.inspect_container(container_id)
+    assert facts is not None
+    late = LogOptions(since_s=facts.started_s + 0.9)
+    assert [line.data async for line in runtime.logs(container_id, late)] == [b"three"]
+    assert [line.data for line in everything] == [b"one", b"two", b"three"]
+    assert tail == [b"two", b"three"] and none == []
+    assert everything[0].time.endswith("Z") and len(everything[0].time) >= 27
+
+
+async def test_logs_that_are_followed_end_with_the_container(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run("sh", "-c", "echo ready; sleep 30")
+    lines = runtime.logs(container_id, LogOptions(follow=True))
+    async with asyncio.timeout(20):
+        assert (await anext(lines)).data == b"ready"
+        await runtime.stop_container(container_id, 0)
+        assert [line async for line in lines] == []
+
+
+async def test_output_without_a_final_newline_is_partial(docker_pod: Pod) -> None:
+    container_id = await docker_pod.run("sh", "-c", "printf 'no end'")
+    await docker_pod.ended(container_id)
+    (line,) = [line async for line in docker_pod.runtime.logs(container_id, LogOptions())]
+    assert (line.data, line.partial) == (b"no end", True)
+
+
+# Exec and attach
+
+
+async def test_exec_sync_returns_code_and_output(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    assert await runtime.exec_sync(container_id, ["echo", "hi"], 20) == (0, b"hi\n")
+    code, output = await runtime.exec_sync(container_id, ["sh", "-c", "echo bad; exit 5"], 20)
+    assert (code, output) == (5, b"bad\n")
+
+
+async def test_exec_sync_gives_up_in_time(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    with pytest.raises(TimeoutError, match=r"timed out after 0\.3 s"):
+        await runtime.exec_sync(container_id, ["sleep", "40"], 0.3)
+
+
+async def test_an_exec_that_timed_out_is_killed(docker_pod: Pod, supervisor: Supervisor) -> None:
+    container_id = await docker_pod.run(*FOREVER)
+    with pytest.raises(TimeoutError):
+        await docker_pod.runtime.exec_sync(container_id, ["sleep", "4321"], 0.3)
+    async with asyncio.timeout(20):
+        while any("kill-exec" in name for name in supervisor.names):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        while b"4321" in (await docker_pod.runtime.exec_sync(container_id, ["ps"], 20))[1]:
+            pass
+
+
+async def test_exec_streams_both_ways_until_stdin_ends(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    streams = await runtime.exec(container_id, ["cat"], stdin=True, tty=False)
+    await streams.write(b"there and ")
+    await streams.write(b"back\n")
+    await streams.close_stdin()
+    assert await read_all(streams) == {"stdout": b"there and back\n", "stderr": b""}
+    assert await streams.wait() == 0
+    await streams.close()
+
+
+async def test_exec_keeps_stderr_apart_and_reports_the_exit_code(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    streams = await runtime.exec(
+        container_id, ["sh", "-c", "echo out; echo err >&2; exit 9"], stdin=False, tty=False
+    )
+    assert await read_all(streams) == {"stdout": b"out\n", "stderr": b"err\n"}
+    assert await streams.wait() == 9
+    await streams.close()
+
+
+async def test_exec_needs_a_running_container(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run("true")
+    await pod.ended(container_id)
+    with pytest.raises(RuntimeFailure, match="not running"):
+        await runtime.exec(container_id, ["true"], stdin=False, tty=False)
+
+
+async def test_a_terminal_has_the_size_that_was_set(docker_pod: Pod) -> None:
+    container_id = await docker_pod.run(*FOREVER)
+    streams = await docker_pod.runtime.exec(container_id, ["sh"], stdin=True, tty=True)
+    await streams.resize(97, 31)
+    await streams.write(b"stty size\nexit 6\n")
+    output = await read_all(streams)
+    assert b"31 97" in output["stdout"] and output["stderr"] == b""
+    assert await streams.wait() == 6
+    await streams.close()
+
+
+async def test_a_megabyte_passes_through_exec_unharmed(docker_pod: Pod) -> None:
+    container_id = await docker_pod.run(*FOREVER)
+    data = secrets.token_bytes(1 << 20)
+    streams = await docker_pod.runtime.exec(container_id, ["cat"], stdin=True, tty=False)
+    read = asyncio.ensure_future(read_all(streams))
+    await streams.write(data)
+    await streams.close_stdin()
+    assert (await read)["stdout"] == data
+    await streams.close()
+
+
+async def test_attach_joins_the_main_process(runtime: Runtime, pod: Pod) -> None:
+    container_id = await runtime.create_container(pod.spec("cat", stdin=True, stdin_once=True))
+    await runtime.start_container(container_id)
+    streams = await runtime.attach(container_id, stdin=True, tty=False)
+    await streams.write(b"hello\n")
+    await streams.close_stdin()
+    assert (await read_all(streams))["stdout"] == b"hello\n"
+    assert await pod.ended(container_id) == 0
+    await streams.close()
+
+
+# Images
+
+
+async def test_an_image_is_found_under_every_way_to_write_it(runtime: Runtime) -> None:
+    image = await runtime.image(TAG)
+    assert image is not None and TAG in image.tags
+    assert await runtime.image(image.id) == image
+    assert image.id in [listed.id for listed in await runtime.list_images()]
+
+
+async def test_an_image_that_is_not_here_is_none(runtime: Runtime) -> None:
+    assert await runtime.image(MISSING) is None
+
+
+async def test_a_pull_that_fails_names_the_image(runtime: Runtime) -> None:
+    with pytest.raises(RuntimeFailure, match="nobody/nothing:7") as failure:
+        await runtime.pull(MISSING)
+    assert failure.value.reason == "ErrImagePull"
+
+
+async def test_what_is_no_reference_is_refused(runtime: Runtime) -> None:
+    with pytest.raises(RuntimeFailure) as failure:
+        await runtime.image("Not An Image")
+    assert failure.value.reason == "InvalidImageName"
+
+
+async def test_removing_an_image_that_is_absent_is_fine(runtime: Runtime) -> None:
+    await runtime.remove_image("sha256:" + "0" * 64)
+
+
+# Events, stats, restarts
+
+
+async def test_events_tell_of_starts_ends_and_removals(runtime: Runtime) -> None:
+    events = runtime.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.2)
+    pod = await Pod(runtime, "noisy").open()
+    container_id = await pod.run("true")
+    await pod.ended(container_id)
+    await runtime.remove_container(container_id)
+    async with asyncio.timeout(20):
+        seen = [await first]
+        while seen[-1].container_id != container_id or seen[-1].kind != "removed":
+            seen.append(await anext(events))
+    await events.aclose()  # type: ignore[attr-defined]
+    assert {event.pod_uid for event in seen} == {"uid-noisy"}
+    assert [event.kind for event in seen if event.container_id == pod.sandbox_id] == ["started"]
+    kinds = [event.kind for event in seen if event.container_id == container_id]
+    assert kinds == ["started", "exited", "removed"]
+
+
+async def test_stats_are_those_of_a_running_container(runtime: Runtime, pod: Pod) -> None:
+    container_id = await pod.run(*FOREVER)
+    stats = await runtime.stats(container_id)
+    assert stats is not None and stats.cpu_ns >= 0
+    assert 0 < stats.memory_working_set_bytes <= stats.memory_usage_bytes
+    await runtime.stop_container(container_id, 0)
+    assert await runtime.stats(container_id) is None
+
+
+async def test_a_restarted_daemon_finds_all_and_another_instance_nothing(
+    docker_socket: str, docker_pod: Pod, supervisor: Supervisor
+) -> None:
+    container_id = await docker_pod.run(*FOREVER)
+    before = await docker_pod.runtime.list_sandboxes()
+    instance = docker_pod.runtime._instance  # type: ignore[attr-defined]
+    again = DockerRuntime(docker_socket, instance, SystemClock(), supervisor)
+    stranger = DockerRuntime(docker_socket, "ffffff", SystemClock(), supervisor)
+    for other in (again, stranger):
+        await other.connect()
+    assert await again.list_sandboxes() == before
+    assert [container.id for container in await again.list_containers()] == [container_id]
+    docker_pod.runtime = again
+    second = await docker_pod.run(*FOREVER, name="second")
+    assert await again.exec_sync(second, ["hostname"], 20) == (0, b"web-0\n")
+    assert await stranger.list_sandboxes() == [] and await stranger.list_containers() == []
+    assert await stranger.inspect_container(container_id) is None
+    for other in (again, stranger):
+        await other.close()
+
+
+async def test_an_engine_that_is_not_there_is_unavailable(supervisor: Supervisor) -> None:
+    runtime = DockerRuntime("/nonexistent/docker.sock", "aaaaaa", SystemClock(), supervisor)
+    with pytest.raises(RuntimeUnavailable):
+        await runtime.version()
+    await runtime.close()
+
+
+# What only a real engine can show
+
+
+async def test_containers_of_a_pod_share_network_ipc_and_host_name(docker_pod: Pod) -> None:
+    runtime = docker_pod.runtime
+    ids = [await docker_pod.run(*FOREVER, name=name) for name in ("a", "b")]
+    (sandbox,) = await runtime.list_sandboxes()
+    facts = [await runtime.inspect_container(container_id) for container_id in ids]
+    pids = [sandbox.netns_path.split("/")[2], *(str(fact.pid) for fact in facts if fact)]
+    for namespace in ("net", "ipc"):
+        assert len({os.readlink(f"/proc/{pid}/ns/{namespace}") for pid in pids}) == 1
+    assert len({os.readlink(f"/proc/{pid}/ns/pid") for pid in pids}) == 3
+    assert os.readlink(sandbox.netns_path) != os.readlink("/proc/self/ns/net")
+    assert await runtime.exec_sync(ids[0], ["hostname"], 20) == (0, b"web-0\n")
+
+
+async def test_in_a_shared_process_namespace_the_pause_program_reaps_orphans(docker: DockerRuntime) -> None:
+    pod = await Pod(docker, "shared").open(pid="pod")
+    container_id = await pod.run("sh", "-c", "(sh -c 'sleep 0.05 & exec true' &) ; sleep infinity")
+    code, processes = await docker.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20)
+    assert code == 0 and b"/pause" in processes
+    async with asyncio.timeout(10):
+        while b" Z" in processes or b"0.05" in processes:
+            processes = (await docker.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20))[1]
+
+
+async def test_the_pause_program_ends_at_once_when_asked(docker: DockerRuntime) -> None:
+    pod = await Pod(docker, "quick").open()
+    await docker.stop_container(pod.sandbox_id, 10)
+    facts = await docker.inspect_container(pod.sandbox_id)
+    assert facts is not None and (facts.state, facts.exit_code) == ("exited", 0)
+
+
+async def test_what_is_asked_of_a_container_reaches_its_process(
+    docker_pod: Pod, open_directory: Path
+) -> None:
+    (open_directory / "file").write_text("from the host\n")
+    script = (
+        "id -u; id -G; echo $GREETING; pwd; cat /data/file; "
+        "touch /data/x 2>/dev/null || echo fixed; touch /y 2>/dev/null || echo frozen; "
+        "grep -E 'NoNewPrivs|CapEff' /proc/self/status; cat /proc/self/oom_score_adj; "
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
+    )
+    container_id = await docker_pod.run(
+        "sh",
+        args=("-c", script),
+        env=[("GREETING", "good day")],
+        working_dir="/tmp",
+        mounts=[Mount(str(open_directory), "/data", read_only=True)],
+        resources=Resources(memory_limit_bytes=64 << 20, cpu_shares=102, pids_limit=50, oom_score_adj=500),
+        security=Security(
+            user="1000:1000",
+            supplemental_groups=(2000,),
+            read_only_rootfs=True,
+            no_new_privileges=True,
+            drop_capabilities=("ALL",),
+        ),
+    )
+    lines = [data.decode() for _, data in await docker_pod.output(container_id)]
+    assert lines == [
+        *("1000", "1000 2000", "good day", "/tmp", "from the host", "fixed", "frozen"),
+        *("CapEff:\t0000000000000000", "NoNewPrivs:\t1", "500", str(64 << 20)),
+    ]
+
+
+async def test_a_score_that_the_host_forbids_does_not_stop_a_container(docker_pod: Pod) -> None:
+    container_id = await docker_pod.run("true", resources=Resources(oom_score_adj=-997))
+    assert await docker_pod.ended(container_id) == 0
+
+
+async def test_a_container_beyond_its_memory_is_oomkilled(docker_pod: Pod) -> None:
+    container_id = await docker_pod.run(
+        *("sh", "-c", "x=$(head -c 200m /dev/zero | tr '\\0' x); echo $x | wc -c; sleep 1"),
+        resources=Resources(memory_limit_bytes=16 << 20),
+    )
+    assert await docker_pod.ended(container_id) == 137
+    facts = await docker_pod.runtime.inspect_container(container_id)
+    assert facts is not None and facts.reason == "OOMKilled"
+
+
+async def test_a_command_that_does_not_exist_fails_the_start_with_a_reason(docker_pod: Pod) -> None:
+    container_id = await docker_pod.runtime.create_container(docker_pod.spec("/nothing/here"))
+    with pytest.raises(RuntimeFailure, match="/nothing/here") as failure:
+        await docker_pod.runtime.start_container(container_id)
+    facts = await docker_pod.runtime.inspect_container(container_id)
+    assert failure.value.reason == "RunContainerError"
+    assert facts is not None and (facts.state, facts.reason) == ("exited", "StartError")
+    assert facts.exit_code != 0 and "/nothing/here" in facts.message
+
+
+async def test_what_an_interrupted_attempt_left_makes_way(docker_pod: Pod) -> None:
+    left = await docker_pod.runtime.create_container(docker_pod.spec("true"))
+    again = await docker_pod.runtime.create_container(docker_pod.spec("true"))
+    assert left != again
+    assert [container.id for container in await docker_pod.runtime.list_containers()] == [again]
+
+
+async def test_mounts_propagate_as_asked(docker_pod: Pod, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("propagation")
+    await host("mount", "--bind", "--make-shared", str(directory), str(directory))
+    try:
+        container_id = await docker_pod.run(
+            *FOREVER, mounts=[Mount(str(directory), "/shared", propagation="HostToContainer")]
+        )
+        (directory / "later").mkdir()
+        await host("mount", "-t", "tmpfs", "none", str(directory / "later"))
+        (directory / "later" / "seen").touch()
+        code, output = await docker_pod.runtime.exec_sync(container_id, ["ls", "/shared/later"], 20)
+        assert (code, output) == (0, b"seen\n")
+    finally:
+        await host("umount", "-R", str(directory))
