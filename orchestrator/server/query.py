@@ -4,6 +4,7 @@ Raises `BadRequest` for what can't be read and `Invalid` for what may not be, as
 """
 
 import re
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -160,6 +161,7 @@ def write_options(query: Query, kind: str, user_agent: str, *, apply: bool = Fal
     )
 
 
+@lru_cache(maxsize=256)
 def manager_of(user_agent: str) -> str:
     """The field manager of a client that names none: its program's name."""
     name = user_agent.partition("/")[0][:128]
