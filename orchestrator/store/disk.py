@@ -29,8 +29,6 @@ class Disk:
         except OSError:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
 
     def create(self, path: Path) -> int:

@@ -21,7 +21,8 @@ from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
 from orchestrator.store.interface import Entry, FutureRevisionError, RangeResult, Txn, TxnResult
 from orchestrator.store.log import Dropped, LogFile
-from orchestrator.store.maintenance import Maintenance
+from orchestrator.store.maintenance import HISTORY_BYTES_MAX, Maintenance
+from orchestrator.store.record import Record
 from orchestrator.store.rewrite import Rewriter, log_path
 from orchestrator.store.staging import Compact, End, Grant
 from orchestrator.store.state import State
@@ -206,13 +207,19 @@ def _recover(disk: Disk, path: Path, clock: Clock) -> _Opened:
     file = LogFile.open(disk, logs[-1]) if logs else _first_log(disk, path)
     try:
         state = State(clock)
-        dropped = file.replay(state.apply)
+        dropped = file.replay(lambda record: _replay(state, record))
         for superseded in logs[:-1]:
             disk.unlink(superseded)
     except BaseException:
         file.close()
         raise
     return _Opened(file, state, dropped, clock.monotonic_s() - started_s)
+
+
+def _replay(state: State, record: Record) -> None:
+    state.apply(record)
+    if state.history_bytes > HISTORY_BYTES_MAX:
+        state.shorten_history(HISTORY_BYTES_MAX // 2)
 
 
 def _first_log(disk: Disk, path: Path) -> LogFile:

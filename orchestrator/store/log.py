@@ -41,6 +41,7 @@ A CRC32C follows. The digest is zero as long as the log is a single file.
 HEADER_BYTES = 4096
 ALLOCATE_BYTES = 16 * 1024 * 1024
 READ_BYTES = 1024 * 1024
+ZEROS = bytes(64 * 1024)
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -211,9 +212,10 @@ class LogFile:
     def _last_byte(self, offset: int) -> int:
         """The offset behind the last byte from `offset` on that is not zero; `offset` if all are."""
         end = offset
-        while data := self._disk.read(self._fd, READ_BYTES, offset):
-            if used := len(data.rstrip(b"\0")):
-                end = offset + used
+        while data := self._disk.read(self._fd, len(ZEROS), offset):
+            # Most of it is zeros: comparing them at once is far faster than stripping them.
+            if data != ZEROS[: len(data)]:
+                end = offset + len(data.rstrip(b"\0"))
             offset += len(data)
         return end
 

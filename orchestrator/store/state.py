@@ -240,6 +240,11 @@ class State:
             del self._events[: self._first]
             self._first = 0
 
+    def shorten_history(self, size_bytes: int) -> None:
+        """Raise the floor in memory alone and forget at once what is below it: recovery's, before anybody reads."""
+        self.floor = max(self.floor, self.revision_keeping(size_bytes))
+        self.trim(len(self._events))
+
     @property
     def history_events(self) -> int:
         """How many events are kept."""

@@ -1,0 +1,106 @@
+"""Faults of the disk, as writers and readers see them."""
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+
+from orchestrator.base.clock import VirtualClock
+from orchestrator.store import commit
+from orchestrator.store.disk import Disk
+from orchestrator.store.engine import LogStore
+from orchestrator.store.interface import Compare, NoSpaceError, Put, StoppedError, Txn
+
+
+def put(key: str, value: bytes = b"v") -> Txn:
+    return Txn((), (Put(key, value),))
+
+
+async def keys(store: LogStore) -> list[str]:
+    return [entry.key for entry in (await store.range("/")).entries]
+
+
+async def test_full_disk_refuses_writes_and_takes_them_again(tmp_path: Path, faulty_disk: Disk) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    faulty_disk.faults["allocate"] = [errno.ENOSPC] * 2
+    results = await asyncio.gather(
+        store.transact(put("/a")), store.transact(put("/b")), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [NoSpaceError] * 2
+    assert store.healthy and store.no_space and await keys(store) == []
+    assert (await store.transact(put("/c"))).revision == 1
+    assert not store.no_space
+    await store.close()
+    again = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    assert await keys(again) == ["/c"] and again.dropped is None
+    await again.close()
+
+
+async def test_nearly_full_disk_is_used_up(tmp_path: Path, faulty_disk: Disk) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    faulty_disk.faults["allocate"] = [errno.ENOSPC]
+    assert (await store.transact(put("/a"))).succeeded
+    await store.close()
+
+
+@pytest.mark.parametrize("method", ["write_durably", "write_some", "allocate"])
+async def test_failed_write_stops_the_store_for_good(tmp_path: Path, faulty_disk: Disk, method: str) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    if method != "allocate":
+        await store.transact(put("/a"))
+    acknowledged = await keys(store)
+    watch = store.watch("/", store.revision)
+    faulty_disk.faults[method] = [errno.EIO]
+    first = asyncio.ensure_future(store.transact(put("/b")))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(store.transact(Txn((Compare("/b", 1),), ())))
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == [StoppedError] * 2
+    with pytest.raises(StoppedError):
+        await store.transact(put("/c"))
+    assert not store.healthy and "Input/output error" in store.fault
+    assert await keys(store) == acknowledged and watch.progress == store.revision
+    await store.close()
+
+
+async def test_short_writes_are_completed(tmp_path: Path, faulty_disk: Disk) -> None:
+    faulty_disk.short_writes = True
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    await store.transact(put("/a", b"x" * 1000))
+    await store.close()
+    again = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
+    entry = await again.get("/a")
+    assert entry is not None and entry.value == b"x" * 1000
+    await again.close()
+
+
+async def test_writers_at_the_same_moment_share_a_sync(tmp_path: Path, lazy_disk: Disk) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    await asyncio.gather(*(store.transact(put(f"/{n}")) for n in range(300)))
+    assert store.stats()["batches_total"] == 1
+    await store.close()
+
+
+async def test_large_backlog_makes_writers_wait_but_loses_none(
+    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "BACKLOG_BYTES_MAX", 10_000)
+    monkeypatch.setattr(commit, "BATCH_RECORDS_MAX", 4)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    results = await asyncio.gather(*(store.transact(put(f"/{n:03}", b"x" * 500)) for n in range(200)))
+    assert sorted(result.revision for result in results) == list(range(1, 201))
+    many = await store.transact_many([put(f"/many/{n}") for n in range(10)])
+    assert [result.revision for result in many] == list(range(201, 211))
+    await store.close()
+
+
+async def test_cancelled_writer_does_not_disturb_the_others(tmp_path: Path, lazy_disk: Disk) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    first = asyncio.ensure_future(store.transact(put("/a")))
+    second = asyncio.ensure_future(store.transact(put("/b")))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).revision == 2
+    assert await keys(store) == ["/a", "/b"]
+    await store.close()
