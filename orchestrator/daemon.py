@@ -79,15 +79,18 @@ class Daemon:
         config = self.config = host.complete(self.config)
         instance = host.instance_id(config.data_dir)
         self._check(instance)
-        config.run_dir.mkdir(parents=True, exist_ok=True)
         raise_file_limit()
+        nodes = Nodes(config, instance, self.clock, self._rng)
+        self._stack.push_async_callback(nodes.close)
+        await nodes.find_engine()
+        host.make_directories(config, instance)
         certificates = Certificates(config, self.clock)
         store = await self._open_store()
         registry = await self._make_registry(store)
         access = Access(certificates.signing_key(), registry, self.clock)
         api = self._serve(certificates, store, registry, access)
         await self._listen(api, certificates)
-        await self._begin(registry, access, certificates, instance)
+        await self._begin(registry, access, certificates, nodes)
 
     def _check(self, instance: str) -> None:
         config = self.config
@@ -144,7 +147,7 @@ class Daemon:
         certificates.write_kubeconfig(self.port)
 
     async def _begin(
-        self, registry: Registry, access: Access, certificates: Certificates, instance: str
+        self, registry: Registry, access: Access, certificates: Certificates, nodes: Nodes
     ) -> None:
         """Everything that works through clients."""
         config = self.config
@@ -159,15 +162,15 @@ class Daemon:
         supervisor = self._supervisor("informers")
         informers = Informers(clients.as_identity(ADMIN), supervisor, self.clock)
         access.connect(informers)
-        nodes = Nodes(config, instance, clients, informers, certificates, self.clock, self._rng)
         self._start_deciders(clients, informers, certificates)
-        nodes.prepare()
+        nodes.watch(informers)
         informers.start()
         await informers.synced()
         self._stack.push_async_callback(nodes.stop)
-        await nodes.start()
+        await nodes.start(clients, certificates)
+        self._supervisor("certificates").serve("renewal", certificates.renew)
         self._not_ready = ""
-        log.info("ready", version=__version__, port=self.port, instance=instance)
+        log.info("ready", version=__version__, port=self.port, node=config.node_name)
 
     def _start_deciders(self, clients: Clients, informers: Informers, certificates: Certificates) -> None:
         """Scheduler and controllers, each under its own identity and supervisor."""

@@ -118,23 +118,29 @@ def local_addresses() -> list[str]:
 
 
 def instance_id(data_dir: Path) -> str:
-    """Six hex digits that mark everything this daemon makes on the host; kept in the data directory."""
+    """Six hex digits that mark everything this daemon makes on the host: the kept ones, or new ones, unwritten."""
     path = data_dir / "instance"
-    if path.exists():
-        text = path.read_text().strip()
-        if re.fullmatch(r"[0-9a-f]{6}", text):
-            return text
+    if not path.exists():
+        return secrets.token_hex(3)
+    text = path.read_text().strip()
+    if not re.fullmatch(r"[0-9a-f]{6}", text):
         raise StartupError(f"{path} does not hold an instance id.", "Restore it: six hex digits.")
+    return text
+
+
+def make_directories(config: Config, instance: str) -> None:
+    """The first change on the host: data and run directory, and the instance's id in the former."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = secrets.token_hex(3)
-        path.write_text(text + "\n")
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = config.data_dir / "instance"
+        if not path.exists():
+            path.write_text(instance + "\n")
     except OSError as error:
         raise StartupError(
-            f"{data_dir} can't be written: {error.strerror}.",
-            "Run as root or choose another with --data-dir.",
+            f"{error.filename} can't be written: {error.strerror}.",
+            "Run as root or choose others with --data-dir and --run-dir.",
         ) from error
-    return text
 
 
 def _number(text: str) -> int:

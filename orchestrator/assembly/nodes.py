@@ -1,0 +1,190 @@
+"""The nodes of this process: the host's own, with its network, and simulated ones. Called by `daemon`.
+
+`find_engine` changes nothing on the host but loads the pause image into the engine; it runs before anything else
+is made, so that a host without an engine stays as it was.
+"""
+
+import random
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import structlog
+
+from orchestrator.agent.agent import Agent, AgentSettings
+from orchestrator.agent.api import AgentApi
+from orchestrator.agent.feed import NODE_INDEX, PodFeeds, node_index
+from orchestrator.agent.podfiles import DnsSettings
+from orchestrator.agent.simulated import AddressesOnly
+from orchestrator.api.access import node
+from orchestrator.api.resources import PODS, SERVICES
+from orchestrator.assembly.certificates import AGENT_CLIENT, Certificates
+from orchestrator.assembly.clients import Clients, recorder_of
+from orchestrator.auth.authenticator import certificate_identity
+from orchestrator.base.clock import Clock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.config import Config
+from orchestrator.informer.cache import Informers
+from orchestrator.network.dataplane.interface import PodNetwork
+from orchestrator.network.dataplane.podnet import BridgePodNetwork
+from orchestrator.network.dataplane.select import select_renderer
+from orchestrator.network.dns.server import ClusterDNS
+from orchestrator.network.proxy import ServiceProxy
+from orchestrator.runtime.interface import Runtime
+from orchestrator.runtime.select import select as select_runtime
+from orchestrator.runtime.simulated import SimulatedRuntime
+from orchestrator.web.listener import Listener
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S = 1.0
+"""How long a stopping container waits at most until no Service rule leads to it."""
+SIMULATED_IP = "10.255.{}.{}"
+
+
+class Nodes:
+    """Owner of the agents, the node network and the DNS server of this process."""
+
+    def __init__(self, config: Config, instance: str, clock: Clock, rng: random.Random) -> None:
+        self._config = config
+        self._instance = instance
+        self._clock = clock
+        self._rng = rng
+        self._stack = AsyncExitStack()
+        self._engine = Supervisor("engine", clock)
+        self._runtime: Runtime | None = None
+        self._proxy: ServiceProxy | None = None
+
+    async def find_engine(self) -> None:
+        """The host's container engine and packet filter. Raises `StartupError` where one is missing."""
+        config = self._config
+        if config.no_agent:
+            return
+        if config.runtime != "simulated":
+            await select_renderer(self._instance, config.pod_cidr)
+        self._runtime = await select_runtime(
+            config.runtime, config.runtime_endpoint, self._instance, self._clock, self._engine
+        )
+
+    def watch(self, informers: Informers) -> None:
+        """Say which objects the nodes look at; before the informers start."""
+        self._informers = informers
+        pods = informers.of(PODS)
+        pods.add_index(NODE_INDEX, node_index)
+        self._feeds = PodFeeds(pods)
+        self._services = informers.of(SERVICES)
+
+    async def start(self, clients: Clients, certificates: Certificates) -> None:
+        """Start every node; returns when all are Ready."""
+        if self._runtime is not None:
+            await self._start_own(clients, certificates, self._runtime)
+        for number in range(1, self._config.simulated_nodes + 1):
+            await self._start_simulated(clients, number)
+
+    async def stop(self) -> None:
+        """Stop working; containers, links and rules stay."""
+        await self._stack.aclose()
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        if self._runtime is not None:
+            await self._runtime.close()
+        await self._engine.stop()
+
+    async def _start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
+        config = self._config
+        real = config.runtime != "simulated"
+        settings = AgentSettings(
+            config.node_name,
+            config.node_ip,
+            config.agent_port,
+            config.data_dir / "agent",
+            DnsSettings(config.dns_address, config.cluster_domain),
+            {"node-role.kubernetes.io/control-plane": ""},
+            simulated=not real,
+        )
+        api = AgentApi(self._clock, certificate_identity, AGENT_CLIENT.common_name)
+        listener = Listener(api.handle, config.node_ip, config.agent_port, certificates.agent_context())
+        agent = self._agent(clients, replace(settings, agent_port=await listener.start()), runtime)
+        api.serve(agent)
+        self._stack.push_async_callback(listener.close)
+        self._stack.push_async_callback(agent.stop)
+        await agent.start()
+
+    async def _start_simulated(self, clients: Clients, number: int) -> None:
+        config = self._config
+        settings = AgentSettings(
+            f"sim-{number}",
+            SIMULATED_IP.format(number // 250, number % 250 + 1),
+            0,
+            config.run_dir / "simulated",
+            DnsSettings(config.dns_address, config.cluster_domain),
+            {"orchestrator.internal/simulated": "true"},
+            simulated=True,
+        )
+        supervisor = Supervisor(f"engine/sim-{number}", self._clock)
+        runtime = SimulatedRuntime(self._clock, supervisor)
+        await runtime.connect()
+        agent = self._agent(clients, settings, runtime)
+        self._stack.push_async_callback(supervisor.stop)
+        self._stack.push_async_callback(runtime.close)
+        self._stack.push_async_callback(agent.stop)
+        await agent.start()
+
+    def _agent(self, clients: Clients, settings: AgentSettings, runtime: Runtime) -> Agent:
+        client = clients.as_identity(node(settings.node_name))
+        supervisor = Supervisor(f"events/{settings.node_name}", self._clock)
+        self._stack.push_async_callback(supervisor.stop)
+        return Agent(
+            settings,
+            client=client,
+            feed=self._feeds.of(settings.node_name),
+            services=self._services,
+            runtime=runtime,
+            network=self._addresses_only if settings.simulated else self._real_network,
+            recorder=recorder_of(client, "kubelet", settings.node_name, supervisor, self._clock),
+            clock=self._clock,
+            before_stop=self._drained,
+        )
+
+    async def _addresses_only(self, pod_cidr: str) -> PodNetwork:
+        return AddressesOnly(pod_cidr)
+
+    async def _real_network(self, pod_cidr: str) -> PodNetwork:
+        """Links first, then the rules of Services, then names."""
+        config = self._config
+        network = BridgePodNetwork(
+            self._instance,
+            pod_cidr,
+            config.pod_cidr,
+            config.run_dir / "network",
+            service_cidr=config.service_cidr,
+            clock=self._clock,
+        )
+        await network.start()
+        self._stack.push_async_callback(network.close)
+        await network.ensure_local_address(config.dns_address)
+        self._proxy = ServiceProxy(
+            self._informers,
+            await select_renderer(self._instance, pod_cidr),
+            pod_cidr=config.pod_cidr,
+            service_cidr=config.service_cidr,
+            local_addresses=(config.dns_address,),
+            clock=self._clock,
+        )
+        self._proxy.start()
+        self._stack.push_async_callback(self._proxy.stop)
+        await self._serve_names()
+        await self._proxy.synced.wait()
+        return network
+
+    async def _serve_names(self) -> None:
+        config = self._config
+        dns = ClusterDNS(
+            self._informers, config.cluster_domain, (config.dns_address,), clock=self._clock, rng=self._rng
+        )
+        await dns.start()
+        self._stack.push_async_callback(dns.stop)
+
+    async def _drained(self, address: str) -> None:
+        if self._proxy is not None:
+            await self._proxy.wait_without(address, DRAIN_S)
