@@ -178,11 +178,11 @@ def _int_or_string(value: Any) -> Any:
 
 
 def _time(value: Any) -> str:
-    return _instant(value).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _instant(value).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _micro_time(value: Any) -> str:
-    return _instant(value).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _instant(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _instant(value: Any) -> datetime:

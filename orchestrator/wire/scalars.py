@@ -69,7 +69,7 @@ def _encode_text(value: Any) -> bytes:
 
 def _encode_base64(value: Any) -> bytes:
     try:
-        return _sized(binascii.a2b_base64(_want(value, str)))
+        return _sized(binascii.a2b_base64(_want(value, str), strict_mode=True))
     except ValueError as error:
         raise WireError(f"bytes are not base64: {error}") from None
 
@@ -134,12 +134,12 @@ def _instant(data: memoryview) -> datetime | None:
 
 def _decode_time(data: memoryview) -> str | None:
     instant = _instant(data)
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
+    return instant.isoformat(timespec="seconds").replace("+00:00", "Z") if instant else None
 
 
 def _decode_micro_time(data: memoryview) -> str | None:
     instant = _instant(data)
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if instant else None
+    return instant.isoformat(timespec="microseconds").replace("+00:00", "Z") if instant else None
 
 
 def _encode_time(value: Any) -> bytes:
