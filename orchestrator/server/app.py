@@ -156,7 +156,7 @@ class ApiServer:
         path = info.path
         if path in ("/api", "/apis") or path.startswith(("/api/", "/apis/")):
             return self._discovery.answer(request, path)
-        if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
+        if path in ("/openapi/v2", "/openapi/v3") or path.startswith("/openapi/v3/"):
             return await openapi_answer(self._openapi, request, path, query)
         if path == "/metrics":
             return await self._metrics()
@@ -170,13 +170,14 @@ class ApiServer:
         return Answer(200, body, header("Content-Type", measured.CONTENT_TYPE))
 
     def _not_get(self, info: RequestInfo) -> Answer:
-        if info.path in ("/", "/metrics") or info.path.startswith(("/api", "/openapi/v3")):
+        if info.path in ("/", "/metrics") or info.path.startswith(("/api", "/openapi/")):
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         return _page_not_found()
 
     def _index(self) -> Answer:
         """`/`: the paths that are served."""
-        known = {"/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"}
+        known = {"/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}
+        known |= {"/readyz", "/version"}
         for row in self._table:
             base = f"/apis/{row.group}" if row.group else "/api"
             known |= {base, f"{base}/{row.version}"}

@@ -75,10 +75,16 @@ class Reader(Protocol):
 
 
 class OpenAPI(Protocol):
-    """The documents of `/openapi/v3`, made once per change of the table."""
+    """OpenAPI documents of what the table serves. All but `index` may take long: call them in a thread."""
 
     def index(self) -> bytes:
         """`/openapi/v3`."""
 
     def document(self, path: str) -> tuple[bytes, str]:
-        """The document of `api/v1`, `apis/apps/v1` … and its ETag. Raises `KeyError` or `NotFound`."""
+        """Body and ETag of `api/v1`, `apis/apps/v1` …; raises `NotFound`."""
+
+    def swagger(self) -> tuple[bytes, str]:
+        """Body and ETag of `/openapi/v2` as JSON."""
+
+    def swagger_protobuf(self) -> tuple[bytes, str]:
+        """The same in gnostic's protobuf form."""

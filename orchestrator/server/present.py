@@ -7,8 +7,6 @@ import asyncio
 import zlib
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from orchestrator.api import printing
 from orchestrator.api.errors import Invalid
 from orchestrator.api.item import Item, list_body
@@ -21,28 +19,15 @@ from orchestrator.server.query import Query
 from orchestrator.web.answer import Answer, Request, header
 
 SLICE = 2000
-"""Items spliced (or rows printed: a tenth) before other tasks get their turn."""
+"""Items spliced before other tasks get their turn."""
+TABLE_SLICE = 200
+"""The same for rows of a table, which need the decoded object."""
 GZIP_MIN_BYTES = 128 * 1024
 GZIP_LEVEL = 1
 WARNINGS_MAX = 16
 WARNING_LENGTH_MAX = 1024
 
-_encode = msgspec.json.Encoder().encode
 _GZIPPED = b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
-
-
-class _Metadata(msgspec.Struct):
-    metadata: msgspec.Raw
-
-
-_decode_metadata = msgspec.json.Decoder(_Metadata).decode
-
-
-def partial_body(item: Item) -> bytes:
-    """A `PartialObjectMetadata` of one object."""
-    return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%b}' % bytes(
-        _decode_metadata(item.body).metadata
-    )
 
 
 def included(query: Query) -> printing.Include:
@@ -68,8 +53,8 @@ class Presenter:
         if form == "object":
             return item.body
         if form == "metadata":
-            return partial_body(item)
-        return self._table(resource, [item], query, {"resourceVersion": str(item.revision)})
+            return printing.partial_metadata(item)
+        return printing.table(resource, [item], self._clock.now_s(), included(query))
 
     async def many(self, resource: Resource, found: ItemList, form: Form, query: Query) -> bytes:
         """The body for a list."""
@@ -82,40 +67,28 @@ class Presenter:
             return await self._long_table(resource, found.items, query, metadata)
         if form == "metadata":
             head = list_body("meta.k8s.io/v1", "PartialObjectMetadataList", metadata, ())
-            return await _spliced(head, found.items, partial_body)
+            return await _spliced(head, found.items, printing.partial_metadata)
         if len(found.items) <= SLICE:
             return list_body(resource.api_version, f"{resource.kind}List", metadata, found.items)
         head = list_body(resource.api_version, f"{resource.kind}List", metadata, ())
         return await _spliced(head, found.items, _body)
 
-    def _table(
-        self, resource: Resource, items: list[Item], query: Query, metadata: dict[str, str | int]
-    ) -> bytes:
-        body = printing.table(resource, items, self._clock.now_s(), included(query))
-        return _with_metadata(body, metadata)
-
     async def _long_table(
         self, resource: Resource, items: list[Item], query: Query, metadata: dict[str, str | int]
     ) -> bytes:
         """Tables of slices, their rows joined."""
-        step = SLICE // 10
-        if len(items) <= step:
-            return self._table(resource, items, query, metadata)
+        include, now_s = included(query), self._clock.now_s()
+        if len(items) <= TABLE_SLICE:
+            return printing.table(resource, items, now_s, include, metadata=metadata)
         parts = []
-        for start in range(0, len(items), step):
-            parts.append(self._table(resource, items[start : start + step], query, metadata))
+        for start in range(0, len(items), TABLE_SLICE):
+            part = items[start : start + TABLE_SLICE]
+            parts.append(printing.table(resource, part, now_s, include, metadata=metadata))
             await asyncio.sleep(0)
         mark = b'"rows":['
-        at = parts[0].index(mark) + len(mark)
         # Everything before the rows, definitions of columns included, is the same in each part.
+        at = parts[0].index(mark) + len(mark)
         return parts[0][:at] + b",".join([part[at:-2] for part in parts]) + b"]}"
-
-
-def _with_metadata(table: bytes, metadata: dict[str, str | int]) -> bytes:
-    mark = b'"metadata":{}'
-    if mark not in table[:200]:
-        return table
-    return table.replace(mark, b'"metadata":' + _encode(metadata), 1)
 
 
 def _body(item: Item) -> bytes:

@@ -7,6 +7,7 @@ A line is encoded once per event and form, however many clients watch. A client 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,7 +19,7 @@ from orchestrator.api.results import WatchEvent
 from orchestrator.base.clock import Clock
 from orchestrator.server.errors import status_body
 from orchestrator.server.negotiate import Form
-from orchestrator.server.present import included, partial_body
+from orchestrator.server.present import included
 from orchestrator.server.query import Query
 from orchestrator.web.answer import Request, Response, cut
 from orchestrator.web.listener import when_lost
@@ -37,8 +38,16 @@ _TYPES = {
     "metadata": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
 }
 
-LineKey = tuple[int, str, str, str]
-"""id of the item, event type, form, and how much of the object a table's row carries"""
+LineKey = tuple[int, str, str, str, bool]
+"""id of the item, event type, form; for tables how much of the object a row carries, and column headers or not"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one client wants its events to carry."""
+
+    form: Form
+    include: printing.Include
 
 
 class Lines:
@@ -48,37 +57,30 @@ class Lines:
         self._clock = clock
         self._lines: OrderedDict[LineKey, tuple[Item, bytes]] = OrderedDict()
 
-    def line(self, resource: Resource, event: WatchEvent, form: Form, include: printing.Include) -> bytes:
-        """`{"type":…,"object":…}` and a newline."""
-        key = (id(event.item), event.type, form, include)
+    def line(self, resource: Resource, event: WatchEvent, shape: Shape, headers: bool = False) -> bytes:
+        """`{"type":…,"object":…}` and a newline. `headers` puts the definitions of columns into a table."""
+        key = (id(event.item), event.type, shape.form, shape.include, headers)
         known = self._lines.get(key)
         if known is not None and known[0] is event.item:
             return known[1]
-        line = b'{"type":"%b","object":%b}\n' % (
-            event.type.encode(),
-            self._object(resource, event, form, include),
-        )
+        body = self._object(resource, event, shape, headers)
+        line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), body)
         self._lines[key] = event.item, line
         if len(self._lines) > LINES_MAX:
             self._lines.popitem(last=False)
         return line
 
-    def _object(self, resource: Resource, event: WatchEvent, form: Form, include: printing.Include) -> bytes:
-        if form == "object":
-            return event.item.body
-        if form == "metadata":
-            return partial_body(event.item)
+    def _object(self, resource: Resource, event: WatchEvent, shape: Shape, headers: bool) -> bytes:
+        item = event.item
+        if shape.form == "object":
+            return item.body
+        if shape.form == "metadata":
+            return printing.partial_metadata(item)
         if event.type == "BOOKMARK":
-            return _empty_table(event.item)
-        return printing.table(resource, [event.item], self._clock.now_s(), include)
-
-
-def _empty_table(item: Item) -> bytes:
-    """A bookmark for a client that wants tables: no rows, the revision in the metadata."""
-    return (
-        b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"%d"},'
-        b'"columnDefinitions":[],"rows":[]}' % item.revision
-    )
+            return printing.table(
+                resource, [], 0.0, metadata={"resourceVersion": str(item.revision)}, headers=False
+            )
+        return printing.table(resource, [item], self._clock.now_s(), shape.include, headers=headers)
 
 
 class Watchers:
@@ -108,13 +110,13 @@ class Watchers:
         query: Query,
     ) -> Response:
         """Send `events` until they end, the client goes, or the server stops; an error is the last event."""
-        include = included(query)
+        shape = Shape(form, included(query))
         response = Response(headers={"Content-Type": _TYPES[form], "Cache-Control": "no-cache, private"})
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:
             async with asyncio.timeout(0 if self._stopping else None) as deadline:
-                await self._until(deadline, request, self._send(response, resource, events, form, include))
+                await self._until(deadline, request, self._send(response, resource, events, shape))
         except TimeoutError:
             pass  # the client has gone, or the server stops
         except ApiError as error:
@@ -143,19 +145,18 @@ class Watchers:
             self._open.discard(deadline)
 
     async def _send(
-        self,
-        response: Response,
-        resource: Resource,
-        events: AsyncIterator[list[WatchEvent]],
-        form: Form,
-        include: printing.Include,
+        self, response: Response, resource: Resource, events: AsyncIterator[list[WatchEvent]], shape: Shape
     ) -> None:
         line = self._lines.line
+        headers = shape.form == "table"
         async for batch in events:
             for start in range(0, len(batch), WRITE_EVENTS_MAX):
                 part = batch[start : start + WRITE_EVENTS_MAX]
-                data = b"".join([line(resource, event, form, include) for event in part])
-                await _write(response, data)
+                lines = [line(resource, event, shape) for event in part]
+                if headers:
+                    lines[0] = line(resource, part[0], shape, headers)
+                    headers = False
+                await _write(response, b"".join(lines))
                 if len(batch) > WRITE_EVENTS_MAX:
                     await asyncio.sleep(0)
 
