@@ -8,6 +8,7 @@ next one opens at the progress reached: nothing is lost, and no pending read is 
 """
 
 import random
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ TIMEOUT_MIN_S = 1800.0
 """A watch without a timeout ends after this long, or up to twice that, so that clients spread."""
 BATCH = 500
 """Initial objects per batch."""
+LEFT_MAX = 512
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 Batches = AsyncGenerator[list[WatchEvent], None]
@@ -148,6 +150,10 @@ def _translator(selection: Selection) -> Callable[[list[Event]], list[WatchEvent
     return lambda events: [seen for event in events if (seen := _selected(event, matches)) is not None]
 
 
+_left: OrderedDict[tuple[int, str], Item] = OrderedDict()
+"""Items of recent DELETED events, so that all watchers of one share it (and what is encoded from it)."""
+
+
 def _plain(event: Event) -> WatchEvent:
     if event.entry is not None:
         return WatchEvent("MODIFIED" if event.previous is not None else "ADDED", event.entry.item)
@@ -156,8 +162,14 @@ def _plain(event: Event) -> WatchEvent:
 
 def _gone(event: Event) -> WatchEvent:
     """The last state, at the revision of the change that took it from this client's view."""
-    raw = event.previous.value if event.previous is not None else b'{"metadata":{}}'
-    return WatchEvent("DELETED", Item(raw, event.revision))
+    key = (event.revision, event.key)
+    item = _left.get(key)
+    if item is None or event.previous is None or item.raw is not event.previous.value:
+        raw = event.previous.value if event.previous is not None else b'{"metadata":{}}'
+        item = _left[key] = Item(raw, event.revision)
+        if len(_left) > LEFT_MAX:
+            _left.popitem(last=False)
+    return WatchEvent("DELETED", item)
 
 
 def _selected(event: Event, matches: Callable[[Item], bool]) -> WatchEvent | None:
