@@ -1,1 +1,1 @@
-"""Cluster DNS in-process: `wire` encodes and decodes, `zone` holds the names, `forward` asks others, `server` answers."""
+"""Cluster DNS in-process: `wire` encodes and decodes, `zone` holds names, `forward` asks others, `server` answers."""

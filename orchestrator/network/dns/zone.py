@@ -1,6 +1,6 @@
 """The cluster zone in memory: every name with its records, kept Service by Service.
 
-`set` replaces the names of one Service and tells which names changed their answer, so that cached answers of just
+`put` replaces the names of one Service and tells which names changed their answer, so that cached answers of just
 those can be dropped. A name that only has names below it exists too (an empty answer, not NXDOMAIN).
 Owner: the DNS server, on the event loop.
 """
@@ -33,11 +33,11 @@ class Zone:
         self._pointers: dict[str, dict[str, list[bytes]]] = {}
         self._parents: Counter[str] = Counter()
         self._owned: dict[str, Names] = {}
-        self._serial = 1
-        self._soa = self._make_soa()
-        self.set(STATIC, self._static(dns_address))
+        soa = wire.soa_data(self.domain, 1, TTL_S)
+        self._soa = Record(wire.SOA, TTL_S, soa, wire.encode_name(self.domain))
+        self.put(STATIC, self._static(dns_address))
 
-    def set(self, owner: str, names: Names | None) -> set[str]:
+    def put(self, owner: str, names: Names | None) -> set[str]:
         """Give `owner` exactly these names (None: no names any more); returns the names whose answers changed."""
         before = self._owned.pop(owner, _NO_NAMES)
         after = names or _NO_NAMES
@@ -153,7 +153,3 @@ class Zone:
         for branch in ("svc", "pod"):
             names.records[f"{branch}.{self.domain}"] = {}
         return names
-
-    def _make_soa(self) -> Record:
-        data = wire.soa_data(self.domain, self._serial, TTL_S)
-        return Record(wire.SOA, TTL_S, data, wire.encode_name(self.domain))
