@@ -154,9 +154,12 @@ def _bytes(text: str) -> str:
 
 
 def _bad_byte(text: str) -> int:
+    """Where Go's decoder gives up: a foreign character, padding that is missing, or the last whole group."""
     match = re.match(r"[A-Za-z0-9+/]*", text)
     end = match.end() if match else 0
-    return end if end < len(text) else max(0, len(text) - len(text) % 4)
+    if end == len(text):
+        return end - end % 4
+    return len(text) if text[end:] == "=" else end
 
 
 def _quantity(value: Any) -> str:

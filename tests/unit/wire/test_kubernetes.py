@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.wire.kubernetes import MAGIC, decode_object, encode_object, message_of
@@ -199,11 +199,13 @@ def test_what_kubectl_sends_is_understood(command: str) -> None:
     assert decode_object(bytes.fromhex(body)) == meant
 
 
+@settings(deadline=None)
 @given(st.one_of(pods, secrets, roles))
 def test_an_object_survives(obj: dict[str, Any]) -> None:
     assert decode_object(encode_object(obj)) == obj
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_an_object_or_an_error_that_we_know(data: bytes) -> None:
     try:

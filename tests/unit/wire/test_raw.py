@@ -1,7 +1,7 @@
 """The wire format: every number survives, and nothing outside the given bytes is read."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.wire.raw import (
@@ -19,6 +19,7 @@ from orchestrator.wire.raw import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_a_number_survives(value: int) -> None:
     encoded = varint(value)
