@@ -119,6 +119,8 @@ class LogFile:
         self._seed = crc32c(header.salt)
         self._batches = 0
         self._allocated = disk.size(fd)
+        self._cache: tuple[int, bytes] = (0, b"")
+        """Replay's read buffer: offset and bytes."""
 
     @classmethod
     def create(cls, disk: Disk, path: Path, number: int, store_id: bytes, base_revision: int) -> "LogFile":
@@ -168,8 +170,6 @@ class LogFile:
             data = self._disk.read(self._fd, self.tail - last, last)
             self._disk.write_durably(self._fd, data, last)
         return dropped
-
-    _cache: tuple[int, bytes] = (0, b"")
 
     def _read(self, offset: int, size: int) -> bytes:
         """Like `Disk.read`, through one large buffer."""

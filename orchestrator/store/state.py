@@ -189,7 +189,10 @@ class State:
             if previous.lease and previous.lease != lease:
                 self.leases.detach(previous.lease, event.key)
         self._events.append(event)
-        self._history.setdefault(event.key, []).append(event)
+        if events := self._history.get(event.key):
+            events.append(event)
+        else:
+            self._history[event.key] = [event]
         return event
 
     def _account(self, operation: Operation, revision: int) -> None:
