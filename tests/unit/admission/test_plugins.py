@@ -1,0 +1,76 @@
+"""Priority, tolerations, and the default chain as a whole."""
+
+import random
+
+import pytest
+
+from orchestrator.admission.chain import AdmissionChain
+from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
+from orchestrator.admission.plugins import default_plugins
+from orchestrator.admission.priority import Priority
+from orchestrator.api.errors import Forbidden, NotFound
+from orchestrator.api.resources import NAMESPACES, PODS, SERVICEACCOUNTS
+from orchestrator.base.clock import VirtualClock
+
+
+def _pod(**spec):
+    return {
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"containers": [{"name": "a"}], **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        ({}, 0),
+        ({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}, 0),
+        ({"priorityClassName": "system-node-critical"}, 2_000_001_000),
+        ({"priorityClassName": "system-cluster-critical"}, 2_000_000_000),
+    ],
+)
+async def test_priority_is_the_classs(request_for, spec, value):
+    admitted = await AdmissionChain((Priority(),)).admit(request_for("CREATE", PODS, _pod(**spec)))
+    assert admitted["spec"]["priority"] == value
+    assert admitted["spec"]["preemptionPolicy"] == "PreemptLowerPriority"
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"priorityClassName": "x"}, "no PriorityClass with name x was found"),
+        ({"priority": 5}, r"integer value of priority \(5\) must not be provided"),
+        ({"preemptionPolicy": "Never"}, r"PreemptionPolicy \(Never\) must not be provided"),
+    ],
+)
+async def test_a_priority_that_is_not_the_classs_is_refused(request_for, spec, text):
+    with pytest.raises(Forbidden, match=text):
+        await AdmissionChain((Priority(),)).admit(request_for("CREATE", PODS, _pod(**spec)))
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ([], ["not-ready", "unreachable"]),
+        ([{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}], ["unreachable"]),
+        ([{"operator": "Exists"}], []),
+        ([{"operator": "Exists", "effect": "NoSchedule"}], ["not-ready", "unreachable"]),
+    ],
+)
+async def test_tolerations_are_added_for_what_is_not_tolerated(request_for, given, added):
+    chain = AdmissionChain((DefaultTolerationSeconds(),))
+    spec = (await chain.admit(request_for("CREATE", PODS, _pod(tolerations=given))))["spec"]
+    assert spec["tolerations"][: len(given)] == given
+    new = spec["tolerations"][len(given) :]
+    assert [entry["key"] for entry in new] == [f"node.kubernetes.io/{key}" for key in added]
+    assert all(entry["tolerationSeconds"] == 300 and entry["effect"] == "NoExecute" for entry in new)
+
+
+async def test_a_missing_namespace_is_named_before_its_missing_account(objects, request_for):
+    chain = AdmissionChain(default_plugins(objects, VirtualClock(), random.Random(1)))
+    with pytest.raises(NotFound, match="namespaces"):
+        await chain.admit(request_for("CREATE", PODS, _pod()))
+    objects.put(NAMESPACES, {"metadata": {"name": "default"}})
+    objects.put(SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})
+    spec = (await chain.admit(request_for("CREATE", PODS, _pod())))["spec"]
+    assert {"volumes", "priority", "tolerations", "serviceAccountName"} <= spec.keys()
