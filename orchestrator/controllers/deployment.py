@@ -215,7 +215,10 @@ class DeploymentController:
         patch = {
             "metadata": {"resourceVersion": meta["resourceVersion"], "annotations": {REVISION: revision}}
         }
-        written = await self._client.patch(DEPLOYMENTS, meta["name"], meta["namespace"], patch)
+        try:
+            written = await self._client.patch(DEPLOYMENTS, meta["name"], meta["namespace"], patch)
+        except NotFound:
+            return deployment
         self._freshness.wrote(key, self._deployments, written)
         return written
 

@@ -31,7 +31,7 @@ class Container(msgspec.Struct, rename="camel"):
     restart_policy: str | None = None
 
 
-class Spec(msgspec.Struct, rename="camel"):
+class Spec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str = ""
     hostname: str = ""
     subdomain: str = ""
@@ -48,7 +48,7 @@ class Restarts(msgspec.Struct, rename="camel"):
     restart_count: int = 0
 
 
-class Status(msgspec.Struct, rename="camel"):
+class Status(msgspec.Struct, frozen=True, rename="camel"):
     phase: str = "Pending"
     conditions: list[Condition] | None = None
     container_statuses: list[Restarts] | None = None
