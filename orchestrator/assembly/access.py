@@ -1,5 +1,7 @@
 """Authentication and authorization put together, reading roles and pods from informers."""
 
+import builtins
+
 from orchestrator.api.item import Item
 from orchestrator.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, ROLEBINDINGS, ROLES
 from orchestrator.auth.authenticator import Authenticator
@@ -20,10 +22,10 @@ class _Late:
     def __init__(self) -> None:
         self.informer: Informer | None = None
 
-    def list(self) -> list[Item]:
+    def list(self) -> builtins.list[Item]:
         return self.informer.list() if self.informer is not None else []
 
-    def by_index(self, name: str, value: str) -> list[Item]:  # type: ignore[valid-type]
+    def by_index(self, name: str, value: str) -> builtins.list[Item]:
         return self.informer.by_index(name, value) if self.informer is not None else []
 
 

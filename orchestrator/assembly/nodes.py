@@ -27,7 +27,7 @@ from orchestrator.informer.cache import Informers
 from orchestrator.network.dataplane.interface import PodNetwork
 from orchestrator.network.dataplane.podnet import BridgePodNetwork
 from orchestrator.network.dataplane.select import select_renderer
-from orchestrator.network.dns.server import ClusterDNS
+from orchestrator.network.dns.cluster import ClusterDNS
 from orchestrator.network.proxy import ServiceProxy
 from orchestrator.runtime.interface import Runtime
 from orchestrator.runtime.select import select as select_runtime
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 DRAIN_S = 1.0
 """How long a stopping container waits at most until no Service rule leads to it."""
+DNS_PORT = 53
 SIMULATED_IP = "10.255.{}.{}"
 
 
@@ -180,7 +181,13 @@ class Nodes:
     async def _serve_names(self) -> None:
         config = self._config
         dns = ClusterDNS(
-            self._informers, config.cluster_domain, (config.dns_address,), clock=self._clock, rng=self._rng
+            self._informers,
+            domain=config.cluster_domain,
+            dns_address=config.dns_address,
+            addresses=((config.dns_address, DNS_PORT),),
+            cluster_cidrs=(config.pod_cidr, config.service_cidr),
+            clock=self._clock,
+            rng=self._rng,
         )
         await dns.start()
         self._stack.push_async_callback(dns.stop)
