@@ -166,10 +166,10 @@ class Daemon:
         nodes.watch(informers)
         informers.start()
         await informers.synced()
+        self._not_ready = ""
+        self._supervisor("certificates").serve("renewal", certificates.renew)
         self._stack.push_async_callback(nodes.stop)
         await nodes.start(clients, certificates)
-        self._supervisor("certificates").serve("renewal", certificates.renew)
-        self._not_ready = ""
         log.info("ready", version=__version__, port=self.port, node=config.node_name)
 
     def _start_deciders(self, clients: Clients, informers: Informers, certificates: Certificates) -> None:

@@ -43,13 +43,13 @@ async def run(*arguments: str, stdin: str = "", deadline_s: float = DEADLINE_S) 
     process = await asyncio.create_subprocess_exec(
         program,
         *arguments[1:],
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(deadline_s):
-            output, errors = await process.communicate(stdin.encode())
+            output, errors = await process.communicate(stdin.encode() or None)
     except TimeoutError as error:
         raise NetworkError(f"{' '.join(arguments)} did not end within {deadline_s:g} s.") from error
     finally:
