@@ -91,9 +91,9 @@ def _validate_container(container: Object, field: str, rules: ContainerRules, se
     if container.get("resources"):
         found += validate_resources(container["resources"], f"{field}.resources")
     for name in _PROBES:
-        if container.get(name):
+        if container.get(name) is not None:
             found += validate_probe(container[name], f"{field}.{name}", name, rules.grace_period_s)
-    if container.get("lifecycle"):
+    if container.get("lifecycle") is not None:
         found += validate_lifecycle(container["lifecycle"], f"{field}.lifecycle")
     if container.get("securityContext"):
         found += _validate_security(container["securityContext"], f"{field}.securityContext")

@@ -102,7 +102,7 @@ def default_container(container: Object) -> Object:
             _default_env(variable) if "valueFrom" in variable else variable for variable in container["env"]
         ]
     for field in _PROBES:
-        if container.get(field):
+        if container.get(field) is not None:
             result[field] = _default_probe(container[field])
     if container.get("lifecycle"):
         result["lifecycle"] = {
