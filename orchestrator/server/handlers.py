@@ -273,17 +273,16 @@ def _check_allowed(verb: str, sub: Subresource) -> None:
 
 def _check_place(info: RequestInfo, resource: Resource) -> None:
     """Whether path and scope fit: one object needs its namespace, and a cluster's has none."""
-    if resource.namespaced:
-        if info.namespace:
-            return
+    if info.name and info.verb == "create":
+        raise _not_allowed()
+    if not resource.namespaced:
+        if info.namespace and resource.plural != "namespaces":
+            raise unknown_resource()
+    elif not info.namespace:
         if info.name:
             raise unknown_resource()
         if info.verb not in ("list", "watch"):
             raise _not_allowed()
-    elif info.namespace and resource.plural != "namespaces":
-        raise unknown_resource()
-    if info.name and info.verb == "create":
-        raise _not_allowed()
 
 
 def _check_name(name: str, obj: Object) -> None:
