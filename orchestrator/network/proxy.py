@@ -183,10 +183,16 @@ class ServiceProxy:
         for number, key in enumerate(dirty):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            before = self._served.pop(key, _NOTHING)
-            after = self._compute_one(key)
+            before = self._served.get(key, _NOTHING)
+            try:
+                after = self._compute_one(key)
+            except Exception:
+                log.exception("rules of this Service can't be computed and stay as they are", service=key)
+                continue
             if after.ports:
                 self._served[key] = after
+            else:
+                self._served.pop(key, None)
             self._unapplied.append((before, after))
 
     def _compute_one(self, key: str) -> Served:

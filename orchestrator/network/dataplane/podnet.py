@@ -161,6 +161,9 @@ class BridgePodNetwork:
         mac = _links().mac_of(self.gateway)
         self._mtu = self._mtu or self._links.uplink_mtu()
         self._bridge_index = self._links.ensure_bridge(self.bridge, mac, self._mtu)
+        # Redirects to pods would be wrong, and use up the kernel's budget for telling them that a port is closed.
+        # A link sends them when it or `all` says so; the other links keep their own setting.
+        sysctl.write_noted("ipv4/conf/all/send_redirects", "0", self._notes)
         sysctl.write(f"ipv4/conf/{self.bridge}/send_redirects", "0")
         self._links.ensure_address(self._bridge_index, self.gateway, self._pool.network.prefixlen)
         self._links.ensure_route(self._service_cidr, self._bridge_index, self.gateway)

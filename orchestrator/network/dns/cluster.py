@@ -8,6 +8,8 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
 
+import structlog
+
 from orchestrator.api.item import Item
 from orchestrator.api.resources import ENDPOINTSLICES, SERVICES
 from orchestrator.base.clock import Clock, SystemClock
@@ -18,6 +20,8 @@ from orchestrator.network.dns.names import Names, service_names
 from orchestrator.network.dns.server import DNSServer, Resolver
 from orchestrator.network.dns.zone import Zone
 from orchestrator.network.proxy import SERVICE_INDEX, slice_services
+
+log = structlog.get_logger(__name__)
 
 SLICE = 50
 """Services whose names are computed before other tasks get their turn."""
@@ -92,10 +96,18 @@ class ClusterDNS:
             for number, key in enumerate(dirty):
                 if number % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
-                self._resolver.invalidate(self.zone.put(key, self._names(key)))
+                self._update(key)
             self._resolver.ready = True
             self.synced.set()
             await self._wake.wait()
+
+    def _update(self, key: str) -> None:
+        try:
+            names = self._names(key)
+        except Exception:
+            log.exception("names of this Service can't be computed and stay as they are", service=key)
+            return
+        self._resolver.invalidate(self.zone.put(key, names))
 
     def _names(self, key: str) -> Names | None:
         service = self._services.get(key)

@@ -43,11 +43,12 @@ class Zone:
         after = names or _NO_NAMES
         if names is not None:
             self._owned[owner] = names
-        changed = {
-            n for n in {*before.records, *after.records} if before.records.get(n) != after.records.get(n)
-        }
-        for name in changed:
-            changed = changed | self._replace(name, name in before.records, after.records.get(name))
+        changed: set[str] = set()
+        if before.records != after.records:
+            # All of them: an answer may carry the records of a neighbour as additional ones.
+            changed = {*before.records, *after.records}
+            for name in tuple(changed):
+                changed |= self._replace(name, name in before.records, after.records.get(name))
         pointers = {*before.pointers, *after.pointers}
         for name in pointers:
             if before.pointers.get(name) != after.pointers.get(name):
