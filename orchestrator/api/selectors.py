@@ -125,13 +125,14 @@ def from_label_selector(selector: Object | None) -> Selector:
 
 
 def from_node_selector_term(expressions: list[Object]) -> Selector:
-    """`matchExpressions` of a node selector term; these may compare with `Gt` and `Lt`."""
-    return Selector(
-        tuple(
-            _requirement(term["key"], _EXPRESSIONS.get(term["operator"], ""), term.get("values") or ())
-            for term in expressions
-        )
-    )
+    """`matchExpressions` of a node selector term; these may compare with `Gt` and `Lt`. Raises `BadRequest`."""
+    requirements = []
+    for expression in expressions:
+        operator = _EXPRESSIONS.get(expression.get("operator", ""))
+        if operator is None:
+            raise BadRequest(f'"{expression.get("operator", "")}" is not a valid node selector operator')
+        requirements.append(_requirement(expression["key"], operator, expression.get("values") or ()))
+    return Selector(tuple(requirements))
 
 
 def _requirement(key: str, operator: str, values: Any) -> Requirement:

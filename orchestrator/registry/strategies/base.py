@@ -113,5 +113,18 @@ def with_generation(obj: Object, generation: int) -> Object:
 
 
 def with_defaults(obj: Object, defaults: Object) -> Object:
-    """`obj` with those of `defaults` that it lacks; itself when it lacks none."""
-    return obj if defaults.keys() <= obj.keys() else {**defaults, **obj}
+    """`obj` with those of `defaults` that it lacks or holds as an empty text, as Go's zero value; a new
+    object only when there are any."""
+    for name in defaults:
+        if obj.get(name, "") == "":
+            return filled(obj, defaults)
+    return obj
+
+
+def filled(obj: Object, defaults: Object) -> Object:
+    """As `with_defaults`, but always a new object."""
+    result = {**defaults, **obj}
+    for name, value in defaults.items():
+        if result[name] == "":
+            result[name] = value
+    return result

@@ -6,7 +6,7 @@ from orchestrator.api import names
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.base import BaseStrategy
+from orchestrator.registry.strategies.base import BaseStrategy, filled
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
@@ -44,7 +44,7 @@ class EndpointSliceStrategy(BaseStrategy):
     def default(self, obj: Object) -> Object:
         if not obj.get("ports"):
             return obj
-        ports = [{"name": "", "protocol": "TCP", **port} for port in obj["ports"]]
+        ports = [filled(port, {"name": "", "protocol": "TCP"}) for port in obj["ports"]]
         return {**obj, "ports": ports}
 
     def desired_changed(self, new: Object, old: Object) -> bool:
@@ -71,7 +71,7 @@ class EndpointSliceStrategy(BaseStrategy):
 def _default_ports(subset: Object) -> Object:
     if not subset.get("ports"):
         return subset
-    return {**subset, "ports": [{"protocol": "TCP", **port} for port in subset["ports"]]}
+    return {**subset, "ports": [filled(port, {"protocol": "TCP"}) for port in subset["ports"]]}
 
 
 def _validate_address(address: str, field: str) -> list[Cause]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.api import quantity
 from orchestrator.api.item import Object
-from orchestrator.registry.strategies.base import with_defaults
+from orchestrator.registry.strategies.base import filled, with_defaults
 
 _SPEC: Object = {
     "restartPolicy": "Always",
@@ -28,12 +28,13 @@ _PROBE: Object = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 
 _HTTP_GET: Object = {"path": "/", "scheme": "HTTP"}
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_PROTOCOL: Object = {"protocol": "TCP"}
 _MODE: Object = {"defaultMode": 0o644}
 
 
 def default_pod_spec(spec: Object, *, template: bool) -> Object:
     """`spec` with defaults; `template` leaves out what Kubernetes sets only on pods themselves."""
-    result = {**(_SPEC if template else _POD_SPEC), **spec}
+    result = filled(spec, _SPEC if template else _POD_SPEC)
     for field in _CONTAINER_LISTS:
         containers = spec.get(field)
         if containers:
@@ -43,9 +44,8 @@ def default_pod_spec(spec: Object, *, template: bool) -> Object:
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         result["serviceAccountName"] = result["serviceAccount"] = account
-    for field in ("overhead",):
-        if spec.get(field):
-            result[field] = _canonical_list(spec[field])
+    if spec.get("overhead"):
+        result["overhead"] = _canonical_list(spec["overhead"])
     if spec.get("resources"):
         result["resources"] = default_resources(spec["resources"])
     if not template:
@@ -88,15 +88,13 @@ def _requests_from_limits(resources: Object) -> Object:
 
 def default_container(container: Object) -> Object:
     """A container, init container or ephemeral container with defaults."""
-    result = {**_CONTAINER, **container}
-    if "imagePullPolicy" not in container:
+    result = filled(container, _CONTAINER)
+    if not container.get("imagePullPolicy"):
         result["imagePullPolicy"] = _pull_policy(container.get("image") or "")
     if result["resources"]:
         result["resources"] = default_resources(result["resources"])
     if container.get("ports"):
-        result["ports"] = [
-            port if "protocol" in port else {**port, "protocol": "TCP"} for port in container["ports"]
-        ]
+        result["ports"] = [with_defaults(port, _PROTOCOL) for port in container["ports"]]
     if container.get("env"):
         result["env"] = [
             _default_env(variable) if "valueFrom" in variable else variable for variable in container["env"]
@@ -171,7 +169,7 @@ def _default_probe(probe: Object) -> Object:
 
 def _default_handler(handler: Object) -> Object:
     if handler.get("httpGet") is not None:
-        return {**handler, "httpGet": {**_HTTP_GET, **handler["httpGet"]}}
+        return {**handler, "httpGet": filled(handler["httpGet"], _HTTP_GET)}
     if handler.get("grpc") is not None:
         return {**handler, "grpc": {"service": "", **handler["grpc"]}}
     return handler

@@ -16,7 +16,7 @@ from orchestrator.api.errors import Cause, Invalid, invalid
 from orchestrator.api.item import Object
 from orchestrator.api.resources import SERVICES, Resource
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.base import BaseStrategy, with_field
+from orchestrator.registry.strategies.base import BaseStrategy, filled, with_field
 from orchestrator.registry.strategies.service_ranges import ip_pool, port_pool
 from orchestrator.registry.strategies.service_rules import validate_service
 from orchestrator.registry.strategy import IsTaken
@@ -224,7 +224,7 @@ def _node_ports(spec: Object) -> list[int]:
 
 
 def _default_spec(spec: Object) -> Object:
-    result = {"type": "ClusterIP", "sessionAffinity": "None", **spec}
+    result = filled(spec, {"type": "ClusterIP", "sessionAffinity": "None"})
     if result["sessionAffinity"] == "None":
         result.pop("sessionAffinityConfig", None)
     elif result["sessionAffinity"] == "ClientIP":
@@ -243,7 +243,7 @@ def _default_spec(spec: Object) -> Object:
 
 
 def _default_port(port: Object) -> Object:
-    result = {"protocol": "TCP", **port}
+    result = filled(port, {"protocol": "TCP"})
     if not result.get("targetPort"):
         result["targetPort"] = port.get("port")
     return result

@@ -13,7 +13,7 @@ from orchestrator.api.errors import BadRequest, Cause
 from orchestrator.api.item import Object
 from orchestrator.api.selectors import from_label_selector
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.base import BaseStrategy
+from orchestrator.registry.strategies.base import BaseStrategy, filled
 from orchestrator.registry.strategies.label_selectors import validate_label_selector
 from orchestrator.registry.strategies.pod_defaults import default_template
 from orchestrator.registry.strategies.pod_spec import validate_template
@@ -70,7 +70,7 @@ class ReplicaSetStrategy(_WorkloadStrategy):
 
 class DeploymentStrategy(_WorkloadStrategy):
     def default_spec(self, spec: Object) -> Object:
-        strategy = {"type": "RollingUpdate", **(spec.get("strategy") or {})}
+        strategy = filled(spec.get("strategy") or {}, {"type": "RollingUpdate"})
         if strategy["type"] == "RollingUpdate":
             strategy["rollingUpdate"] = {**_ROLLING, **(strategy.get("rollingUpdate") or {})}
         return {**_DEPLOYMENT, **spec, "strategy": strategy}

@@ -162,3 +162,12 @@ def test_bad_field_selector_says_what_is_wrong(text, error):
 def test_cluster_wide_kinds_have_no_namespace_to_select():
     with pytest.raises(BadRequest, match=r"field label not supported: metadata\.namespace"):
         parse_field_selector("metadata.namespace=a", NODES)
+
+
+def test_node_selector_terms_compare_numbers():
+    term = [{"key": "cpus", "operator": "Gt", "values": ["4"]}, {"key": "gpu", "operator": "Exists"}]
+    selector = selectors.from_node_selector_term(term)
+    assert selector.matches({"cpus": "8", "gpu": ""})
+    assert not selector.matches({"cpus": "4", "gpu": ""})
+    with pytest.raises(BadRequest, match="not a valid node selector operator"):
+        selectors.from_node_selector_term([{"key": "a", "operator": "Like"}])

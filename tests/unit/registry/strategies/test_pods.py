@@ -45,6 +45,20 @@ def test_a_new_pod_gets_kubernetes_defaults(pods):
     assert pods.causes(pod) == []
 
 
+def test_an_empty_text_counts_as_absent(pods):
+    """Clients in typed languages write out their zero values."""
+    empty = {"restartPolicy": "", "dnsPolicy": "", "schedulerName": "", "hostname": "", "nodeName": ""}
+    container = {
+        "imagePullPolicy": "",
+        "terminationMessagePolicy": "",
+        "ports": [{"containerPort": 1, "protocol": ""}],
+    }
+    pod = _container(**container)
+    pod["spec"] |= empty
+    assert pods.problems(pod) == []
+    assert pods.create(pod)["spec"]["restartPolicy"] == "Always"
+
+
 @pytest.mark.parametrize(
     ("image", "policy"),
     [
