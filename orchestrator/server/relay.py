@@ -19,9 +19,9 @@ from orchestrator.api.resources import NODES, PODS
 from orchestrator.server.interfaces import Reader
 from orchestrator.server.logs import log_query
 from orchestrator.server.query import Query
-from orchestrator.server.streaming import stream_to
 from orchestrator.web.answer import Answer, Request, Response
 from orchestrator.web.body import BodyError, read_body
+from orchestrator.web.streaming import stream_to
 from orchestrator.web.upgrade import RawStream, TakenOver, connect, relay, take_over
 
 DIAL_TIMEOUT_S = 10.0
