@@ -92,16 +92,18 @@ class _Server(web.Server):
     def __init__(self, handler: Handler, limits: Limits) -> None:
         super().__init__(handler)
         self.limits = limits
-        self.streams: set[RawStream] = set()
+        self.streams: dict[RawStream, RequestHandler] = {}
 
     @property
     def open(self) -> int:
-        return len(self._connections) + len(self.streams)
+        """Open connections; a taken-over one counts once, whether its handler still runs or not."""
+        handed_on = sum(connection not in self._connections for connection in self.streams.values())
+        return len(self._connections) + handed_on
 
-    def adopt(self, stream: RawStream) -> None:
+    def adopt(self, stream: RawStream, connection: RequestHandler) -> None:
         """`take_over` tells of a stream that was a connection of this server."""
-        self.streams.add(stream)
-        stream.on_closed(lambda: self.streams.discard(stream))
+        self.streams[stream] = connection
+        stream.on_closed(lambda: self.streams.pop(stream, None))
 
     def connection(self) -> asyncio.Protocol:
         if self.open >= self.limits.connections_max:

@@ -171,7 +171,7 @@ class RawStream(asyncio.Protocol):
         """Return when the connection is gone."""
         await asyncio.shield(self._closed)
 
-    def on_closed(self, callback: Callable[[], None]) -> None:
+    def on_closed(self, callback: Callable[[], object]) -> None:
         """Call `callback` once the connection is gone."""
         self._closed.add_done_callback(lambda _: callback())
 
@@ -229,7 +229,7 @@ async def take_over(request: web.BaseRequest, response_head: bytes) -> RawStream
     protocol.connection_lost(None)
     adopt = getattr(manager, "adopt", None)
     if adopt is not None:
-        adopt(stream)
+        adopt(stream, protocol)
     stream.write(response_head)
     await stream.drain()
     return stream
