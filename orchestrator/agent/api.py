@@ -29,7 +29,8 @@ from orchestrator.runtime.interface import Container, Runtime, RuntimeFailure, S
 from orchestrator.web.answer import JSON, TEXT, Answer, Request, Response
 from orchestrator.web.listener import peer_certificate
 from orchestrator.web.streaming import stream_to
-from orchestrator.web.streams.serve import serve_port_forward, serve_remote_command
+from orchestrator.web.streams.portforward import serve_port_forward
+from orchestrator.web.streams.serve import serve_remote_command
 
 log = structlog.get_logger(__name__)
 
