@@ -50,6 +50,7 @@ class Engine:
         self.version = f"v{API_VERSION[0]}.{API_VERSION[1]}"
         self._calls: aiodocker.Docker | None = None
         self._follows: aiodocker.Docker | None = None
+        self._closed = False
 
     async def connect(self) -> dict[str, Any]:
         """Agree on an API version; returns `/version`."""
@@ -61,7 +62,8 @@ class Engine:
         return facts
 
     async def close(self) -> None:
-        """Close every connection; may be called twice."""
+        """Close every connection; may be called twice. Calls after it raise `RuntimeUnavailable`."""
+        self._closed = True
         clients = [client for client in (self._calls, self._follows) if client is not None]
         self._calls = self._follows = None
         for client in clients:
@@ -69,6 +71,8 @@ class Engine:
             await client.connector.close()
 
     def _client(self, follow: bool) -> aiodocker.Docker:
+        if self._closed:
+            raise RuntimeUnavailable("the connection to the Docker engine was closed")
         if follow:
             self._follows = self._follows or self._open(0)
             return self._follows
