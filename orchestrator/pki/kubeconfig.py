@@ -2,10 +2,14 @@
 
 import base64
 import os
+import ssl
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from orchestrator.base.errors import StartupError
 from orchestrator.pki.authority import KeyPair
 
 
@@ -46,6 +50,30 @@ def write(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     os.replace(temporary, path)
+
+
+def connection(path: Path) -> tuple[str, ssl.SSLContext]:
+    """The server's URL and a TLS context that trusts it and shows the user, from a file as `render` makes them.
+
+    Raises `StartupError` for a file that is absent or of another form.
+    """
+    fix = "Start the server; it writes this file. Name another with write_kubeconfig in the config file."
+    try:
+        config: Any = yaml.safe_load(path.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        context = ssl.create_default_context(cadata=ca)
+        # The ssl module takes certificates from files only.
+        with tempfile.NamedTemporaryFile() as pem:
+            for field in ("client-certificate-data", "client-key-data"):
+                pem.write(base64.b64decode(user[field]))
+            pem.flush()
+            context.load_cert_chain(pem.name)
+        return str(cluster["server"]), context
+    except OSError as error:
+        raise StartupError(f"The kubeconfig {path} can't be used: {error.strerror or error}.", fix) from error
+    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise StartupError(f"{path} is no kubeconfig with a client certificate: {error!r}.", fix) from error
 
 
 def _b64(data: bytes) -> str:
