@@ -113,15 +113,24 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
+_TYPES: dict[type, str] = {
+    Path: "a path, as a string",
+    tuple: "a list of strings",
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+}
+
+
 def _typed(key: str, value: Any, default: Any) -> Any:
-    wanted = type(default)
+    wanted = Path if isinstance(default, Path) else type(default)
     if wanted is Path and isinstance(value, str | Path):
         return Path(value)
     if wanted is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
     if type(value) is wanted:
         return value
-    raise StartupError(f"Setting {key} is {value!r}.", f"It must be of type {wanted.__name__}.")
+    raise StartupError(f"Setting {key} is {value!r}.", f"It must be {_TYPES[wanted]}.")
 
 
 def _network(text: str, name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
