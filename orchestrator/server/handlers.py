@@ -136,6 +136,7 @@ class Handlers:
         return await self._many(call, found, form)
 
     async def _watch(self, call: Call) -> Response:
+        _check_get(call)
         form = call.form
         options = queries.watch_options(call.query, call.info.selected_name)
         events = self._registry.watch(call.resource, call.scope, options)
@@ -203,6 +204,7 @@ class Handlers:
         )
 
     async def _log(self, call: Call) -> Response:
+        _check_get(call)
         return await self._relay.log(call.request, call.info.namespace, call.info.name, call.query)
 
     async def _proxy(self, call: Call) -> Response:
@@ -268,6 +270,12 @@ def _not_allowed() -> MethodNotAllowed:
 
 def _check_allowed(verb: str, sub: Subresource) -> None:
     if verb not in sub.verbs:
+        raise _not_allowed()
+
+
+def _check_get(call: Call) -> None:
+    """Streams have a body whatever was asked, so HEAD can't have them; `/watch/` paths know no other method."""
+    if call.request.method != "GET":
         raise _not_allowed()
 
 

@@ -37,7 +37,7 @@ from orchestrator.server.health import Health
 from orchestrator.server.relay import Relay
 from orchestrator.store.engine import LogStore
 from orchestrator.web.answer import Answer, Request, Response
-from orchestrator.web.listener import Listener
+from orchestrator.web.listener import Listener, when_lost
 from orchestrator.web.upgrade import RawStream, TakenOver, connect, take_over
 
 Json = dict[str, Any]
@@ -375,6 +375,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("GET", f"{PODS_PATH}/p/nosuch", None, 404, "could not find the requested resource"),
     ("OPTIONS", MAPS_PATH, None, 405, "does not allow this method"),
     ("POST", "/api/v1", {}, 405, "does not allow this method"),
+    ("POST", "/api/v1/watch/pods", {}, 405, "does not allow this method"),
     ("GET", "/api/v1/namespaces/%2e%2e/pods", None, 400, "not allowed"),
 ]  # fmt: skip
 
@@ -633,6 +634,8 @@ class FakeAgent:
 
     asked: list[str]
     release: asyncio.Event
+    ended: int = 0
+    """Streams whose reader has gone."""
 
     async def handle(self, request: Request) -> Response:
         self.asked.append(f"{request.method} {request.raw_path} {request.headers.get('Upgrade', '')}".strip())
@@ -650,10 +653,15 @@ class FakeAgent:
             return TakenOver()
         response = Response(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
+        when_lost(request, self._lost)
         await response.write(b"first\n")
         await self.release.wait()
         await response.write(b"second\n")
         return response
+
+    def _lost(self) -> None:
+        self.ended += 1
+        self.release.set()
 
 
 @pytest.fixture
@@ -733,8 +741,18 @@ async def test_logs_are_passed_on_as_they_come(ready: Cluster, agent: FakeAgent)
         agent.release.set()
         assert await answer.content.readline() == b"second\n"
     assert agent.asked == ["GET /containerLogs/default/p/c?follow=true&tailLines=5"]
+    assert (await ready.call("HEAD", f"{PODS_PATH}/p/log?container=c"))[0] == 405
     status, body, _ = await ready.call("GET", f"{PODS_PATH}/p/log?container=c&tailLines=-1")
     assert (status, body["details"]["causes"][0]["field"]) == (422, "tailLines")
+
+
+async def test_a_followed_log_ends_with_its_client(ready: Cluster, agent: FakeAgent) -> None:
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ready.admin_tls))
+    answer = await session.get(f"{ready.base}{PODS_PATH}/p/log?container=c&follow=true")
+    assert await asyncio.wait_for(answer.content.readline(), 5) == b"first\n"
+    answer.close()
+    await session.close()
+    await until(lambda: agent.ended == 1)
 
 
 async def test_an_agent_that_is_away_is_an_error_with_its_address(ready: Cluster) -> None:
