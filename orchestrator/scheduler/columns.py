@@ -109,7 +109,8 @@ class Columns:
         self.taint_set[row] = self._taints(node)
         self.allocatable[:, row] = 0
         for name, value in node.allocatable.items():
-            self.allocatable[self._resource(name), row] = value
+            number = self._resource(name)  # may replace the array
+            self.allocatable[number, row] = value
         for key, column in self._labels.items():
             column.set(row, node.labels.get(key))
         self._note(~row)
@@ -158,7 +159,8 @@ class Columns:
 
     def _count(self, row: int, pod: PodInfo, sign: int) -> None:
         for name, value in pod.requests:
-            self.requested[self._resource(name), row] += sign * value
+            number = self._resource(name)  # may replace the array
+            self.requested[number, row] += sign * value
         self.scored[0, row] += sign * pod.scored[0]
         self.scored[1, row] += sign * pod.scored[1]
         self._counts[row] += sign

@@ -82,9 +82,16 @@ class Kubelet:
             elif not view.status.pod_ip:
                 address = f"10.42.0.{next(self._addresses)}"
                 ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-14T22:13:20Z"}
-                status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
+                status = {
+                    "phase": "Running",
+                    "podIP": address,
+                    "podIPs": [{"ip": address}],
+                    "conditions": [ready],
+                }
                 patch = {"status": status}
-                await self._client.patch(PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status")
+                await self._client.patch(
+                    PODS, meta.name, meta.namespace, patch, type="strategic", subresource="status"
+                )
         except (NotFound, Conflict):
             pass
         return None
@@ -93,7 +100,9 @@ class Kubelet:
 class Cluster:
     """See the module. `start` takes the controllers of a test."""
 
-    def __init__(self, store: LogStore, registry: Registry, clock: VirtualClock, supervisor: Supervisor) -> None:
+    def __init__(
+        self, store: LogStore, registry: Registry, clock: VirtualClock, supervisor: Supervisor
+    ) -> None:
         self.store, self.registry, self.clock, self.supervisor = store, registry, clock, supervisor
         self.client = LocalClient(registry, AllowAll(), component("kube-controller-manager"))
         self.recorder = EventRecorder(self.client, "test", "", clock)
@@ -112,9 +121,9 @@ class Cluster:
         await self.settle()
 
     async def settle(self) -> None:
-        """Until nobody works or writes any more; the store's disk is real, so this waits for it."""
+        """Until nobody works or writes any more, retries that are due soon included."""
         async with asyncio.timeout(20):
-            for _ in range(3):
+            for _ in range(2):
                 await self._calm()
                 await self.clock.advance(0.1)
             await self._calm()
@@ -122,7 +131,9 @@ class Cluster:
     async def _calm(self) -> None:
         revision, quiet = -1, 0
         while quiet < 3:
-            await asyncio.sleep(0.002)
+            for _ in range(40):
+                await asyncio.sleep(0)
+            await self.store.lease_grant(3600)  # durable after every write before it
             busy = any(len(runner.queue) or runner.queue._working for runner in self._runners)
             quiet = 0 if busy or self.store.revision != revision else quiet + 1
             revision = self.store.revision
@@ -193,7 +204,13 @@ def pod_item(name: str, **parts: Any) -> Item:
     """An `Item` as the store would hold it, at a revision of its own; `meta`, `spec`, `status` are merged in."""
     metadata = {"name": name, "namespace": "default", "uid": f"uid-{name}", **parts.get("meta", {})}
     spec = {"containers": [{"name": "main", "image": "busybox"}], **parts.get("spec", {})}
-    obj = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": parts.get("status", {})}
+    obj = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": spec,
+        "status": parts.get("status", {}),
+    }
     return Item(encode(obj), next(_revisions))
 
 

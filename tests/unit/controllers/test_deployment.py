@@ -20,7 +20,10 @@ async def rolling(cluster):
 
 
 def deployment(replicas=3, image="one", **spec) -> Object:
-    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}]}}
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": image}]},
+    }
     selector = {"matchLabels": {"app": "web"}}
     base = {"replicas": replicas, "selector": selector, "template": template, "progressDeadlineSeconds": 600}
     metadata = {"name": "web", "namespace": "default", "uid": "d", "generation": 1, "resourceVersion": "1"}
@@ -73,8 +76,15 @@ class Simulation:
         raise AssertionError("the rollout does not end")
 
     def change(self, **spec) -> None:
-        metadata = {**self.deployment["metadata"], "generation": self.deployment["metadata"]["generation"] + 1}
-        self.deployment = {**self.deployment, "metadata": metadata, "spec": {**self.deployment["spec"], **spec}}
+        metadata = {
+            **self.deployment["metadata"],
+            "generation": self.deployment["metadata"]["generation"] + 1,
+        }
+        self.deployment = {
+            **self.deployment,
+            "metadata": metadata,
+            "spec": {**self.deployment["spec"], **spec},
+        }
 
     @property
     def sizes(self) -> list[int]:
@@ -233,7 +243,10 @@ def test_never_too_few_available_and_never_too_many_pods(replicas, surge, unavai
         run.report(grown, before + number % 3)
         run.step()
         assert sum(run.sizes) <= limits.total_max
-        kept = sum(min(s["spec"]["replicas"], s.get("status", {}).get("availableReplicas", 0)) for s in run.sets.values())
+        kept = sum(
+            min(s["spec"]["replicas"], s.get("status", {}).get("availableReplicas", 0))
+            for s in run.sets.values()
+        )
         assert kept >= limits.available_min
     run.finish()
     assert sum(run.sizes) == replicas
@@ -261,7 +274,9 @@ async def test_a_deployment_becomes_available_rolls_and_rests(rolling):
     assert live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
     assert live["status"]["observedGeneration"] == live["metadata"]["generation"]
     messages = await rolling.events("ScalingReplicaSet")
-    assert any(text.startswith("Scaled up replica set web-") and text.endswith("from 0 to 3") for text in messages)
+    assert any(
+        text.startswith("Scaled up replica set web-") and text.endswith("from 0 to 3") for text in messages
+    )
     assert await rolling.is_at_rest()
 
 
@@ -272,7 +287,9 @@ async def test_undo_brings_the_old_set_back(rolling):
     await rolling.patch(DEPLOYMENTS, "web", change)
     await rolling.settle()
     old = first["spec"]["template"]
-    await rolling.patch(DEPLOYMENTS, "web", [{"op": "replace", "path": "/spec/template", "value": old}], type="json")
+    await rolling.patch(
+        DEPLOYMENTS, "web", [{"op": "replace", "path": "/spec/template", "value": old}], type="json"
+    )
     await rolling.settle()
     assert sorted(s["spec"]["replicas"] for s in await rolling.sets()) == [0, 3]
     live = await rolling.get(DEPLOYMENTS, "web")
