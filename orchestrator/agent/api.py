@@ -5,7 +5,7 @@ protocols of streams end here; the API server only relays their bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -148,7 +148,7 @@ class AgentApi:
 
         return await self._remote_command(call, start)
 
-    async def _remote_command(self, call: _Call, start: Callable[[], object]) -> Response:
+    async def _remote_command(self, call: _Call, start: Callable[[], Awaitable[Streams]]) -> Response:
         return await serve_remote_command(
             call.request,
             start,
