@@ -4,6 +4,9 @@ Every scenario runs in a process of its own inside a fresh network namespace, wh
 outside are further namespaces. Nothing reaches the machine's own namespace, and all of it goes with the processes.
 """
 
+# Blocking calls are meant: nobody else runs on these loops.
+# ruff: noqa: ASYNC221
+
 import asyncio
 import collections
 import concurrent.futures
