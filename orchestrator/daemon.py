@@ -25,6 +25,7 @@ from orchestrator.assembly import bootstrap, host
 from orchestrator.assembly.access import Access
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients, recorder_of
+from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
 from orchestrator.assembly.nodes import Nodes
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
@@ -41,6 +42,7 @@ from orchestrator.registry.strategies import built_in
 from orchestrator.scheduler.scheduler import Scheduler
 from orchestrator.server.app import ApiServer
 from orchestrator.server.health import Health
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
 from orchestrator.store.engine import LogStore
@@ -61,6 +63,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._rng = random.Random()
         self._not_ready = "starting"
+        self._supervisors: list[Supervisor] = []
 
     async def start(self) -> None:
         """Serve and work. Raises `StartupError` before anything outside the data directory is changed."""
@@ -125,6 +128,13 @@ class Daemon:
     ) -> ApiServer:
         self.reviews = Reviews(access.authorizer, access.tokens, registry)
         relay = Relay(registry, certificates.agent_client_context())
+        metrics = Metrics()
+        for collector in (
+            StoreCollector(store.stats),
+            ComponentCollector(),
+            TaskCollector(self._supervisors),
+        ):
+            metrics.registry.register(collector)
         return ApiServer(
             registry,
             self.table,
@@ -136,6 +146,7 @@ class Daemon:
             Health(live={"log": lambda: _store_check(store)}, ready={"startup": self._startup_check}),
             self.clock,
             address=f"{self.config.advertise_address}:{self.config.port}",
+            metrics=metrics,
         )
 
     async def _listen(self, api: ApiServer, certificates: Certificates) -> None:
@@ -198,6 +209,7 @@ class Daemon:
 
     def _supervisor(self, name: str) -> Supervisor:
         supervisor = Supervisor(name, self.clock)
+        self._supervisors.append(supervisor)
         self._stack.push_async_callback(supervisor.stop)
         return supervisor
 

@@ -4,6 +4,7 @@
 is made, so that a host without an engine stays as it was.
 """
 
+import asyncio
 import random
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 1.0
 """How long a stopping container waits at most until no Service rule leads to it."""
 DNS_PORT = 53
+STARTED_AT_ONCE = 50
+"""Simulated nodes that register side by side."""
 SIMULATED_IP = "10.255.{}.{}"
 
 
@@ -78,8 +81,10 @@ class Nodes:
         """Start every node; returns when all are Ready."""
         if self._runtime is not None:
             await self._start_own(clients, certificates, self._runtime)
-        for number in range(1, self._config.simulated_nodes + 1):
-            await self._start_simulated(clients, number)
+        numbers = range(1, self._config.simulated_nodes + 1)
+        for first in range(0, len(numbers), STARTED_AT_ONCE):
+            batch = numbers[first : first + STARTED_AT_ONCE]
+            await asyncio.gather(*(self._start_simulated(clients, number) for number in batch))
 
     async def stop(self) -> None:
         """Stop working; containers, links and rules stay."""
