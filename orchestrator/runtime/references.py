@@ -51,9 +51,9 @@ def parse(text: str) -> Reference:
     rest, _, digest = text.partition("@")
     if digest and not _DIGEST.fullmatch(digest):
         raise _invalid(text)
-    head, _, last = rest.rpartition("/")
+    head, separator, last = rest.rpartition("/")
     last, _, tag = last.partition(":")
-    path = f"{head}/{last}" if head else last
+    path = f"{head}{separator}{last}"
     first, slash, remainder = path.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
         registry, repository = first, remainder
