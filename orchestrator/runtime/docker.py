@@ -394,7 +394,8 @@ class DockerRuntime:
         }
         params = {"filters": msgspec.json.encode(filters).decode()}
         if self._seen_ns:
-            params["since"] = f"{self._seen_ns // 10**9}.{self._seen_ns % 10**9 + 1:09d}"
+            whole_s, rest_ns = divmod(self._seen_ns + 1, 10**9)
+            params["since"] = f"{whole_s}.{rest_ns:09d}"
         async with self._engine.stream("GET", "events", params=params) as content:
             rest = b""
             while data := await content.readany():
