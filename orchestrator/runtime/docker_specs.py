@@ -70,7 +70,11 @@ def sandbox_body(instance: str, spec: SandboxSpec, oom: OomScores, cgroup_driver
         "LogConfig": {"Type": "none"},
         "RestartPolicy": {"Name": "no"},
     }
-    body = {"Image": PAUSE_TAG, "Labels": sandbox_labels(instance, spec), "HostConfig": host}
+    body: dict[str, Any] = {
+        "Image": PAUSE_TAG,
+        "Labels": sandbox_labels(instance, spec),
+        "HostConfig": host,
+    }
     if spec.network == "pod":
         body["Hostname"] = spec.hostname
         # Still a network namespace of its own, but without the engine's hook process in it: that hook alone
