@@ -319,6 +319,9 @@ async def pods_are_adopted_and_nothing_stays_behind(bridge_filter):
         shell("ip link del orcabc123v00002")
         assert await h.network.attach("pod0", h.pods[0].netns) == before[0]
         assert h.pods[0].fetch(h.pods[1].address, PORT)[0] == "pod1"
+        shell("ip link del orcabc123br")
+        await h.network.start()
+        assert h.pods[0].fetch(h.pods[1].address, PORT)[0] == "pod1", "a bridge made anew has no ports"
         await h.stop()
         assert sysctl.read("ipv4/ip_forward") == forwarding
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout

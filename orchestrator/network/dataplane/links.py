@@ -132,20 +132,25 @@ class HostLinks:
                 return f"{text}/{length} (link {link or 'none'})"
         return ""
 
-    def create_pair(self, pod: PodLink, namespace: int) -> None:
-        """A veth pair: one end on the bridge, the other as eth0 in the namespace. Raises when the name exists."""
+    def create_pair(self, pod: PodLink, namespace: int) -> bool:
+        """A veth pair: one end on the bridge, the other as eth0 in the namespace; False when the name is taken."""
         peer = {"ifname": POD_LINK, "net_ns_fd": namespace, "mtu": pod.mtu, "address": mac_of(pod.address)}
+        host_end = {"ifname": pod.host_name, "mtu": pod.mtu, "master": pod.bridge, "state": "up"}
         with explained(pod.host_name):
-            self._route.link(
-                "add",
-                ifname=pod.host_name,
-                kind="veth",
-                peer=peer,
-                mtu=pod.mtu,
-                master=pod.bridge,
-                state="up",
-            )
+            try:
+                self._route.link("add", kind="veth", peer=peer, **host_end)
+            except NetlinkError as error:
+                if error.code == errno.EEXIST and self.index(pod.host_name):
+                    return False
+                raise
             self._hairpin(self.index(pod.host_name))
+        return True
+
+    def join(self, index: int, bridge: int) -> None:
+        """Make an existing link a port of the bridge."""
+        with explained(f"link {index}"):
+            self._route.link("set", index=index, master=bridge, state="up")
+            self._hairpin(index)
 
     def _hairpin(self, index: int) -> None:
         """Let a frame leave by the port it came in on.

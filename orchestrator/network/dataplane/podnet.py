@@ -141,7 +141,8 @@ class BridgePodNetwork:
             if await self._ensure_rules():
                 log.warning("pod network rules were missing and have been put back", instance=self._instance)
             await self._call(self._prepare)
-            seen, looked_s = nfnetlink.generation(), self._clock.monotonic_s()
+            # The generation from before the look: what others changed meanwhile is looked at in the next round.
+            seen, looked_s = generation, self._clock.monotonic_s()
 
     async def _ensure_rules(self) -> bool:
         """Whether anything was missing."""
@@ -160,7 +161,11 @@ class BridgePodNetwork:
         sysctl.write_noted("ipv4/ip_forward", "1", self._notes)
         mac = _links().mac_of(self.gateway)
         self._mtu = self._mtu or self._links.uplink_mtu()
-        self._bridge_index = self._links.ensure_bridge(self.bridge, mac, self._mtu)
+        index = self._links.ensure_bridge(self.bridge, mac, self._mtu)
+        if index != self._bridge_index:
+            for port in self._links.names(f"orc{self._instance}v").values():
+                self._links.join(port, index)
+        self._bridge_index = index
         # Redirects to pods would be wrong, and use up the kernel's budget for telling them that a port is closed.
         # A link sends them when it or `all` says so; the other links keep their own setting.
         sysctl.write_noted("ipv4/conf/all/send_redirects", "0", self._notes)
@@ -185,11 +190,12 @@ class BridgePodNetwork:
     def _connect(self, pod: "PodLink", namespace: int, known: bool) -> None:
         """Make the pair; one that is left from before is kept if it works, else replaced."""
         links = self._host()
-        if links.index(pod.host_name):
-            if known and _links().is_configured(pod, namespace):
-                return
+        if known and links.index(pod.host_name) and _links().is_configured(pod, namespace):
+            return
+        if known or not links.create_pair(pod, namespace):
             links.delete(pod.host_name)
-        links.create_pair(pod, namespace)
+            if not links.create_pair(pod, namespace):
+                raise NetworkError(f"{pod.host_name} is being made by somebody else.")
         _links().configure_pod(pod, namespace)
 
     def _detach(self, sandbox_id: str) -> None:
