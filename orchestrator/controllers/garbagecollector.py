@@ -5,8 +5,9 @@
 2. All owners absent: the object is deleted, with the propagation that its own finalizers ask for, else in the
    background.
 3. Some owners absent, or waiting for their dependents, and one alive: the dead references are removed.
-4. Only waiting owners (deleted in the foreground, and the reference blocks): the object is deleted, in the
-   foreground if it has blocking dependents itself.
+4. No owner alive and some waiting (being deleted in the foreground): the object is deleted, in the foreground
+   if it has dependents itself. If one of these waits for its own dependents, this may be a circle: then the
+   object first stops blocking its owners.
 5. An object deleted in the foreground loses `foregroundDeletion` once no dependent blocks it any more.
 6. An object deleted with `orphan` first loses its dependents' references, then that finalizer.
 7. An owner of unknown kind, or a namespaced owner of a cluster-scoped object, decides nothing.
@@ -130,10 +131,13 @@ class GarbageCollector:
 
     async def _judge(self, informer: Informer, item: Item) -> None:
         states = {ref.uid: await self._state(item, ref) for ref in item.meta.owner_references}
-        blocked = any(_blocks(dependent, item) for _, dependent in self._dependents(item.meta.uid))
-        steps = plan(item, states, blocked)
+        dependents = [dependent for _, dependent in self._dependents(item.meta.uid)]
+        steps = plan(item, states, bool(dependents), any(map(_is_foreground, dependents)))
         if steps.keep is not None:
             await self._set_owners(informer.resource, item, steps.keep)
+        elif steps.unblock:
+            references = [{**reference_json(r), "blockOwnerDeletion": False} for r in item.meta.owner_references]
+            await self._patch(informer.resource, item, {"ownerReferences": references})
         elif steps.delete:
             options = DeleteOptions(
                 propagation_policy=steps.delete,
@@ -150,9 +154,7 @@ class GarbageCollector:
             return Owner.ABSENT
         found = self._cached(dependent, reference)
         if found is not None:
-            meta = found[1].meta
-            waits = bool(meta.deletion_timestamp) and FOREGROUND in meta.finalizers
-            return Owner.WAITING if waits and reference.block_owner_deletion else Owner.ALIVE
+            return Owner.WAITING if _is_foreground(found[1]) else Owner.ALIVE
         place = self._owner_place(dependent, reference)
         if place is None:
             return Owner.UNKNOWN
@@ -210,26 +212,34 @@ class Owner(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`keep`: the owner references to leave; `delete`: the propagation policy to delete with."""
+    """`keep`: the owner references to leave; `unblock`: let no reference block its owner; `delete`: the
+    propagation policy to delete with. At most one of them."""
 
     keep: list[OwnerReference] | None = field(default=None)
+    unblock: bool = False
     delete: str = ""
 
 
-def plan(item: Item, states: dict[str, Owner], blocked: bool) -> Plan:
-    """Rules 2 to 4. `states` by owner uid; `blocked` when the object's own dependents block its deletion."""
+def plan(item: Item, states: dict[str, Owner], has_dependents: bool, circle: bool) -> Plan:
+    """Rules 2 to 4. `states` by owner uid; `circle` when a dependent waits for its own dependents."""
     found = set(states.values())
     if found & {Owner.ALIVE, Owner.UNKNOWN}:
         dead = (Owner.ABSENT, Owner.WAITING) if Owner.ALIVE in found else ()
         kept = [ref for ref in item.meta.owner_references if states[ref.uid] not in dead]
         return Plan(keep=kept if len(kept) < len(item.meta.owner_references) else None)
-    if Owner.WAITING in found and blocked:
+    if Owner.WAITING in found and has_dependents:
+        if circle and any(reference.block_owner_deletion for reference in item.meta.owner_references):
+            return Plan(unblock=True)
         return Plan(delete="Foreground")
     if ORPHAN in item.meta.finalizers:
         return Plan(delete="Orphan")
     if FOREGROUND in item.meta.finalizers:
         return Plan(delete="Foreground")
     return Plan(delete="Background")
+
+
+def _is_foreground(item: Item) -> bool:
+    return bool(item.meta.deletion_timestamp) and FOREGROUND in item.meta.finalizers
 
 
 def _blocks(dependent: Item, owner: Item) -> bool:

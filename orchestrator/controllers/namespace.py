@@ -108,8 +108,6 @@ class NamespaceController:
             await self._client.update(NAMESPACES, changed, subresource="finalize")
         except NotFound:
             return
-        except Conflict:
-            self._queue.add(namespace["metadata"]["name"])
 
     async def _write_conditions(self, namespace: Object, rest: "Rest") -> None:
         old = (namespace.get("status") or {}).get("conditions") or []

@@ -5,6 +5,7 @@ key is retried with back-off (5 ms doubling to 1000 s, as client-go), logged, an
 `Conflict` means the cache lags behind and is retried quietly. One failing key never stops another.
 """
 
+import asyncio
 from typing import Protocol
 
 import structlog
@@ -74,6 +75,8 @@ class Runner:
                     await self._reconcile(key)
             finally:
                 self.queue.done(key)
+            # Neither taking a waiting key nor a local read suspends: without this a long queue holds the loop.
+            await asyncio.sleep(0)
 
     async def _reconcile(self, key: str) -> None:
         try:
