@@ -13,6 +13,7 @@ COMMANDS = {
     "server": ("orchestrator.cli.server", "Run a server: API, store, scheduler, controllers and node agent."),
     "controllers": ("orchestrator.cli.controllers", "Print which controller watches and writes what."),
     "cleanup": ("orchestrator.cli.cleanup", "Remove from this host everything that a stopped server made."),
+    "config": ("orchestrator.cli.settings", "Print the settings in force."),
     "demo": ("orchestrator.cli.demo", "Build the demo application's image on this host."),
 }
 
