@@ -70,6 +70,7 @@ class BridgePodNetwork:
         self._supervisor = Supervisor("podnet", self._clock)
         self._links: HostLinks | None = None
         self._bridge_index = 0
+        self._local_addresses: set[str] = set()
 
     @property
     def gateway(self) -> str:
@@ -149,7 +150,8 @@ class BridgePodNetwork:
         intact = await self._guard.intact()
         if not intact:
             script = masquerade_script(self.table, self._cluster_pod_cidr, self._service_cidr)
-            await self._guard.commit(script)
+            if not await self._guard.commit(script):
+                self._guard.forget()
         return await self._forward.ensure() or not intact
 
     # On the worker thread from here on.
@@ -171,6 +173,8 @@ class BridgePodNetwork:
         sysctl.write_noted("ipv4/conf/all/send_redirects", "0", self._notes)
         sysctl.write(f"ipv4/conf/{self.bridge}/send_redirects", "0")
         self._links.ensure_address(self._bridge_index, self.gateway, self._pool.network.prefixlen)
+        for address in self._local_addresses:
+            self._links.ensure_address(index, address, 32, local=True)
         self._links.ensure_route(self._service_cidr, self._bridge_index, self.gateway)
 
     def _attach(self, sandbox_id: str, netns_path: str) -> str:
@@ -215,6 +219,7 @@ class BridgePodNetwork:
 
     def _local_address(self, address: str) -> None:
         self._host().ensure_address(self._bridge_index, address, 32, local=True)
+        self._local_addresses.add(address)
 
     def _remove_links(self) -> None:
         for name in self._host().names(f"orc{self._instance}"):
