@@ -136,7 +136,9 @@ class GarbageCollector:
         if steps.keep is not None:
             await self._set_owners(informer.resource, item, steps.keep)
         elif steps.unblock:
-            references = [{**reference_json(r), "blockOwnerDeletion": False} for r in item.meta.owner_references]
+            references = [
+                {**reference_json(r), "blockOwnerDeletion": False} for r in item.meta.owner_references
+            ]
             await self._patch(informer.resource, item, {"ownerReferences": references})
         elif steps.delete:
             options = DeleteOptions(

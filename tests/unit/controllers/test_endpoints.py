@@ -32,7 +32,9 @@ def test_ready_and_other_addresses_are_kept_apart_and_terminating_ones_left_out(
 
 
 def test_too_many_addresses_are_cut_ready_ones_last_and_marked(pod_item):
-    pods = [backend_pod(pod_item, f"u{n}", f"10.1.{n // 250}.{n % 250}", {"phase": "Running"}) for n in range(20)]
+    pods = [
+        backend_pod(pod_item, f"u{n}", f"10.1.{n // 250}.{n % 250}", {"phase": "Running"}) for n in range(20)
+    ]
     pods += [backend_pod(pod_item, f"r{n}", f"10.2.{n // 250}.{n % 250}") for n in range(ADDRESSES_MAX - 5)]
     wanted = plan(service(), backends(service(), pods), None)
     (subset,) = wanted["subsets"]

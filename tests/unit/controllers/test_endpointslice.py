@@ -73,7 +73,9 @@ def test_pods_that_name_the_port_differently_stand_in_different_slices(pod_item)
         return backend_pod(pod_item, name, spec={"containers": [{"name": "c", "image": "i", "ports": ports}]})
 
     named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
-    slices = made(named, with_port("a", 8080), with_port("b", 9090), with_port("c", 8080), backend_pod(pod_item, "d"))
+    slices = made(
+        named, with_port("a", 8080), with_port("b", 9090), with_port("c", 8080), backend_pod(pod_item, "d")
+    )
     assert sorted((s["ports"][0]["port"], len(s["endpoints"])) for s in slices) == [(8080, 2), (9090, 1)]
 
 
@@ -117,7 +119,9 @@ def test_packing_holds_every_endpoint_once_and_at_most_a_hundred_per_slice():
     rng = random.Random(5)
     slices: list[Object] = []
     for _ in range(60):
-        wanted = {f"p{n}": entry(f"p{n}", rng.random() < 0.9) for n in rng.sample(range(700), rng.randrange(600))}
+        wanted = {
+            f"p{n}": entry(f"p{n}", rng.random() < 0.9) for n in rng.sample(range(700), rng.randrange(600))
+        }
         contents, surplus = pack(wanted, slices)
         gone = {id(s) for s in surplus}
         assert not gone & {id(s) for s, _ in contents}

@@ -47,10 +47,15 @@ async def names(cluster, resource=CONFIGMAPS) -> list[str]:
     ],
 )
 def test_what_becomes_of_a_dependent(pod_item, states, blocked, kept, policy):
-    owners = [{"apiVersion": "v1", "kind": "Pod", "name": f"o{n}", "uid": f"o{n}"} for n in range(len(states))]
+    owners = [
+        {"apiVersion": "v1", "kind": "Pod", "name": f"o{n}", "uid": f"o{n}"} for n in range(len(states))
+    ]
     item = pod_item("p", meta={"ownerReferences": owners})
     steps = plan(item, {f"o{n}": state for n, state in enumerate(states)}, blocked, circle=False)
-    assert ([ref.uid for ref in steps.keep] if steps.keep is not None else None, steps.delete) == (kept, policy)
+    assert ([ref.uid for ref in steps.keep] if steps.keep is not None else None, steps.delete) == (
+        kept,
+        policy,
+    )
 
 
 def test_events_are_not_collected_and_everything_else_is(cluster):
@@ -72,7 +77,9 @@ async def test_foreground_keeps_the_owner_until_blocking_dependents_are_gone(col
     await collecting.deployment()
     await collecting.settle()
     collecting.kubelet.hold = lambda pod: bool(pod.meta.deletion_timestamp)
-    await collecting.client.delete(DEPLOYMENTS, "web", "default", DeleteOptions(propagation_policy="Foreground"))
+    await collecting.client.delete(
+        DEPLOYMENTS, "web", "default", DeleteOptions(propagation_policy="Foreground")
+    )
     await collecting.settle()
     assert len(await names(collecting, PODS)) == 3
     assert await names(collecting, DEPLOYMENTS) == ["web"]
@@ -125,7 +132,9 @@ async def test_a_circle_of_owners_does_not_keep_the_collector_busy(collecting):
     two = await config_map(collecting, "two", reference(one))
     await collecting.patch(CONFIGMAPS, "one", {"metadata": {"ownerReferences": [reference(two)]}})
     assert await collecting.is_at_rest()
-    await collecting.client.delete(CONFIGMAPS, "one", "default", DeleteOptions(propagation_policy="Foreground"))
+    await collecting.client.delete(
+        CONFIGMAPS, "one", "default", DeleteOptions(propagation_policy="Foreground")
+    )
     await collecting.settle()
     assert await names(collecting) == []
 

@@ -13,7 +13,9 @@ POD = {"containers": [{"name": "c", "image": "i"}]}
 async def spaces(cluster):
     parts = (cluster.client, cluster.clock, cluster.recorder)
     await cluster.start(
-        NamespaceController(*parts, cluster.table), ServiceAccountController(*parts), RootCaPublisher(*parts, "PEM")
+        NamespaceController(*parts, cluster.table),
+        ServiceAccountController(*parts),
+        RootCaPublisher(*parts, "PEM"),
     )
     await cluster.create(NAMESPACES, {"metadata": {"name": "team"}})
     await cluster.settle()
