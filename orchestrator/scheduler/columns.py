@@ -95,7 +95,7 @@ class Columns:
 
     @property
     def node_count(self) -> int:
-        return int(self.alive.sum())
+        return int(np.count_nonzero(self.alive))
 
     def set_node(self, node: NodeInfo) -> NodeInfo | None:
         """Add or change a node; answers what was there before."""
