@@ -3,7 +3,7 @@
 Built by `Agent`; nothing here is a singleton, a process may run many nodes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,8 +44,14 @@ class PodVolumes(Protocol):
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         """Bring config maps, secrets and tokens up to date."""
 
+    def ages(self, pod: Object) -> bool:
+        """Whether `refresh` has anything to do for this pod."""
+
     async def remove(self, pod_uid: str) -> None:
         """Delete everything of a pod."""
+
+    async def retain(self, pod_uids: Collection[str]) -> None:
+        """Delete everything of pods that are none of these: what a crash left behind."""
 
     def last_words(self, container: Container) -> str:
         """Termination message of an ended container."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime import references
 from orchestrator.runtime.interface import Image, RegistryAuth, Runtime, RuntimeFailure
 
 BACKOFF_INITIAL_S = 10.0
@@ -19,6 +20,9 @@ PULLS_MAX = 5
 SHOW_FAILURE_S = 2.0
 """How long ErrImagePull shows before ImagePullBackOff."""
 PULL_TIMEOUT_S = 1800.0
+ERR_IMAGE_PULL = "ErrImagePull"
+_PULL_REASONS = (ERR_IMAGE_PULL, "InvalidImageName", "RegistryUnavailable", "SignatureValidationFailed")
+"""What a failed pull may be called; any other reason of the engine's is an ErrImagePull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Pulling:
-    """Somebody fetches it."""
+    """Somebody fetches it; `after` is how the try before ended, which goes on to be shown meanwhile."""
+
+    after: "Failed | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ ImageState = Ready | Pulling | Failed
 @dataclass(slots=True)
 class _Pull:
     task: asyncio.Task[None] | None = None
+    after: Failed | None = None
     failure: Failed | None = None
     done: Ready | None = None
     waiters: set[str] = field(default_factory=set)
@@ -83,10 +90,15 @@ class Images:
     ) -> ImageState:
         """The image's state for one start of a container; starts or retries a pull where one is needed."""
         policy = policy or default_policy(reference)
+        try:
+            references.parse(reference)
+        except RuntimeFailure as error:
+            text = f'Failed to apply default image tag "{reference}": {error}'
+            return Failed("InvalidImageName", text, self._clock.now_s() + BACKOFF_MAX_S)
         pull = self._pulls.get(reference)
         if pull is not None and pull.task is not None:
             pull.waiters.add(pod_uid)
-            return Pulling()
+            return Pulling(pull.after)
         if pull is not None and pod_uid in pull.waiters:
             return self._tell(reference, pull, pod_uid)
         if policy != "Always":
@@ -95,6 +107,7 @@ class Images:
                 self._pulls.pop(reference, None)
                 self._backoff.reset(reference)
                 return Ready(image)
+            pull = self._pulls.get(reference)
             if policy == "Never":
                 text = f'Container image "{reference}" is not present with pull policy of Never'
                 return Failed("ErrImageNeverPull", text, self._clock.now_s() + BACKOFF_INITIAL_S)
@@ -117,9 +130,14 @@ class Images:
         return replace(pull.failure, retry_s=self._clock.now_s() + SHOW_FAILURE_S)
 
     def _begin(self, reference: str, pod_uid: str, auths: Sequence[RegistryAuth]) -> ImageState:
-        pull = self._pulls[reference] = _Pull(waiters={pod_uid})
+        before = self._pulls.get(reference)
+        if before is not None and before.task is not None:
+            before.waiters.add(pod_uid)
+            return Pulling(before.after)
+        after = self._backing_off(reference, before.failure) if before and before.failure else None
+        pull = self._pulls[reference] = _Pull(waiters={pod_uid}, after=after)
         pull.task = self._supervisor.spawn(f"pull {reference}", self._pull(reference, pull, tuple(auths)))
-        return Pulling()
+        return Pulling(after)
 
     async def _pull(self, reference: str, pull: _Pull, auths: Sequence[RegistryAuth]) -> None:
         started_s = self._clock.monotonic_s()
@@ -129,12 +147,15 @@ class Images:
             pull.done = Ready(image, self._clock.monotonic_s() - started_s)
             self._backoff.reset(reference)
         except (RuntimeFailure, TimeoutError) as error:
-            reason = error.reason if isinstance(error, RuntimeFailure) else "ErrImagePull"
+            reason = error.reason if isinstance(error, RuntimeFailure) else ERR_IMAGE_PULL
+            reason = reason if reason in _PULL_REASONS else ERR_IMAGE_PULL
             text = str(error) or f'pulling image "{reference}" took too long'
             retry_s = self._clock.now_s() + self._backoff.next_s(reference)
             pull.failure = Failed(reason, text, retry_s)
         finally:
             pull.task = None
+            if pull.done is None and pull.failure is None:
+                self._pulls.pop(reference, None)
             for pod_uid in pull.waiters:
                 self._on_change(pod_uid)
 

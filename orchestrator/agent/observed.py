@@ -52,6 +52,10 @@ class Observed:
             return None
         return container
 
+    def find(self, container_id: str) -> Container | None:
+        """One incarnation by its id."""
+        return next((c for c in self.all_containers() if c.id == container_id), None)
+
     def all_containers(self) -> list[Container]:
         return [container for history in self.containers.values() for container in history]
 
@@ -66,6 +70,13 @@ class Observed:
                 history[place] = container
                 return
         history.insert(0, container)
+
+    def drop_sandbox(self, sandbox_id: str) -> None:
+        """Forget a removed sandbox with its containers."""
+        self.sandboxes = [sandbox for sandbox in self.sandboxes if sandbox.id != sandbox_id]
+        for container in self.all_containers():
+            if container.sandbox_id == sandbox_id:
+                self.drop(container.id)
 
     def drop(self, container_id: str) -> None:
         """Forget a removed container."""

@@ -37,12 +37,12 @@ class StartContainer:
 
 @dataclass(frozen=True, slots=True)
 class StopContainer:
-    """Stop one incarnation, with a word why for the event."""
+    """Stop one incarnation, with a word why for the event. `grace_s` is the failed probe's own, if it has one."""
 
     container_id: str
     name: str
     why: str
-    probe_failure: bool = False
+    grace_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,41 +99,56 @@ def plan(now: Situation) -> Operation:
     if seen.live_sandbox is None:
         newest = seen.sandbox
         return CreateSandbox(newest.attempt + 1 if newest else 0)
-    return _next_init(now) or _next_regular(now)
+    operation = _next_init(now) or _next_regular(now)
+    if isinstance(operation, Wait):
+        return Wait(min(operation.until_s, _deadline_s(pod, now.now_s)))
+    return operation
 
 
 def is_done(pod: Object, seen: Observed) -> bool:
     """Whether no regular container will ever run again."""
     if failed_init(pod, seen) is not None:
         return True
-    finals = [_final(pod, seen.newest(container["name"])) for container in podspec.containers(pod)]
+    finals = [_final(pod, spec, seen.newest(spec["name"])) for spec in podspec.containers(pod)]
     return bool(finals) and all(finals)
 
 
 def failed_init(pod: Object, seen: Observed) -> Container | None:
     """The init container whose failure ends the pod, if there is one."""
-    if podspec.restart_policy(pod) != "Never":
-        return None
     for spec in podspec.init_containers(pod):
         container = seen.newest(spec["name"])
-        failed = container is not None and container.state == "exited" and container.exit_code != 0
-        if failed and not podspec.is_sidecar(spec):
+        if container is None or container.state != "exited" or container.exit_code == 0:
+            continue
+        if not podspec.is_sidecar(spec) and not restarts(pod, spec, container):
             return container
     return None
 
 
 def deadline_passed(pod: Object, now_s: float) -> bool:
     """Whether `activeDeadlineSeconds` is over; it counts from the status's start time."""
-    deadline_s = pod["spec"].get("activeDeadlineSeconds")
+    return now_s >= _deadline_s(pod, now_s)
+
+
+def _deadline_s(pod: Object, now_s: float) -> float:
+    """When the pod's time is over; of a pod that has no start time yet, as if it started now."""
+    allowed_s = pod["spec"].get("activeDeadlineSeconds")
+    if allowed_s is None:
+        return float("inf")
     started = (pod.get("status") or {}).get("startTime")
-    if deadline_s is None or started is None:
+    return (podspec.seconds(started) if started else now_s) + float(allowed_s)
+
+
+def restarts(pod: Object, spec: Object, container: Container) -> bool:
+    """Whether a container is started again after this end: by its own rules and policy, else by the pod's."""
+    if podspec.is_ephemeral(pod, spec["name"]):
         return False
-    return now_s >= podspec.seconds(started) + float(deadline_s)
-
-
-def restarts(pod: Object, container: Container) -> bool:
-    """Whether the restart policy brings a regular container back after this end."""
-    policy = podspec.restart_policy(pod)
+    for rule in spec.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        if (container.exit_code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
+            return bool(rule.get("action") == "Restart")
+    policy = spec.get("restartPolicy") or podspec.restart_policy(pod)
+    if podspec.is_init(pod, spec["name"]) and not podspec.is_sidecar(spec):
+        return policy != "Never" and container.exit_code != 0
     return policy == "Always" or (policy == "OnFailure" and container.exit_code != 0)
 
 
@@ -147,8 +162,8 @@ def inits_done(pod: Object, seen: Observed) -> bool:
     )
 
 
-def _final(pod: Object, container: Container | None) -> bool:
-    return container is not None and container.state == "exited" and not restarts(pod, container)
+def _final(pod: Object, spec: Object, container: Container | None) -> bool:
+    return container is not None and container.state == "exited" and not restarts(pod, spec, container)
 
 
 def _succeeded(container: Container | None) -> bool:
@@ -179,18 +194,25 @@ def _next_init(now: Situation) -> Operation | None:
 
 def _run_once(now: Situation, spec: Object, container: Container | None) -> Operation:
     if container is not None and container.state == "running":
-        failed = now.probe(container).failed
-        return StopContainer(container.id, spec["name"], failed, True) if failed else FOREVER
+        return _failed(now, spec, container) or FOREVER
     return _start(now, spec)
+
+
+def _failed(now: Situation, spec: Object, container: Container) -> StopContainer | None:
+    """The operation that a failed liveness or startup probe calls for."""
+    probe = now.probe(container)
+    if not probe.failed:
+        return None
+    told = spec.get("livenessProbe" if probe.started else "startupProbe") or {}
+    return StopContainer(container.id, spec["name"], probe.failed, told.get("terminationGracePeriodSeconds"))
 
 
 def _keep_running(now: Situation, spec: Object, container: Container | None) -> Operation | None:
     if container is None or container.state != "running":
         return _start(now, spec)
-    probe = now.probe(container)
-    if probe.failed:
-        return StopContainer(container.id, spec["name"], probe.failed, True)
-    return None if probe.started else FOREVER
+    if stop := _failed(now, spec, container):
+        return stop
+    return None if now.probe(container).started else FOREVER
 
 
 def _next_regular(now: Situation) -> Operation:
@@ -212,13 +234,12 @@ def _regular(now: Situation, spec: Object) -> Operation:
     container = now.seen.in_sandbox(spec["name"])
     if container is None:
         previous = now.seen.newest(spec["name"])
-        if previous is not None and _final(now.pod, previous):
+        if previous is not None and _final(now.pod, spec, previous):
             return FOREVER
         return _start(now, spec)
     if container.state == "running":
         return _running(now, spec, container)
-    ephemeral = spec in _ephemeral(now.pod)
-    if container.state == "exited" and (ephemeral or not restarts(now.pod, container)):
+    if container.state == "exited" and not restarts(now.pod, spec, container):
         return FOREVER
     return _start(now, spec)
 
@@ -228,8 +249,7 @@ def _running(now: Situation, spec: Object, container: Container) -> Operation:
     if made_from and made_from != podspec.container_hash(spec):
         why = f"Container {spec['name']} definition changed, will be restarted"
         return StopContainer(container.id, spec["name"], why)
-    failed = now.probe(container).failed
-    return StopContainer(container.id, spec["name"], failed, True) if failed else FOREVER
+    return _failed(now, spec, container) or FOREVER
 
 
 def _start(now: Situation, spec: Object) -> Operation:
@@ -238,5 +258,11 @@ def _start(now: Situation, spec: Object) -> Operation:
         return Wait(due_s)
     newest = now.seen.newest(spec["name"])
     if newest is None:
-        return StartContainer(spec, 0)
+        return StartContainer(spec, _lost_attempts(now.pod, spec["name"]))
     return StartContainer(spec, newest.attempt if newest.state == "created" else newest.attempt + 1)
+
+
+def _lost_attempts(pod: Object, name: str) -> int:
+    """Where counting goes on when somebody removed the container from the engine."""
+    written = podspec.written_status(pod, name)
+    return int(written.get("restartCount", 0)) + 1 if written.get("containerID") else 0

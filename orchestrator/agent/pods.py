@@ -8,7 +8,6 @@ from functools import partial
 
 import structlog
 
-from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
 from orchestrator.agent.feed import PodFeed
 from orchestrator.agent.observed import Observed
@@ -36,11 +35,13 @@ class PodManager:
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod by its name."""
+        found = None
         for worker in self._workers.values():
             metadata = worker.pod["metadata"]
             if metadata["name"] == name and metadata["namespace"] == namespace:
-                return worker
-        return None
+                # One that was replaced under its name may still be ending.
+                found = worker if found is None or found.leaving else found
+        return found
 
     def pods(self) -> list[Object]:
         """Every pod on the node as its worker knows it."""
@@ -49,10 +50,13 @@ class PodManager:
     async def start(self) -> None:
         """Adopt what runs, begin to work on every pod of the node, remove what belongs to none."""
         await self._list()
+        listed = [sandbox.id for seen in self._listed.values() for sandbox in seen.sandboxes]
+        await self._context.network.retain(listed)
         self._feed.on_change(self._changed)
         for item in self._feed.list():
             self._ensure(item.object)
-        await self._remove_strangers()
+        self._remove_strangers()
+        await self._context.volumes.retain(self._workers.keys())
         self._context.supervisor.serve("relist", self._relist)
         self._context.supervisor.serve("engine events", self._events)
 
@@ -92,10 +96,13 @@ class PodManager:
         self._workers.pop(uid, None)
 
     async def _events(self) -> None:
-        """Wake the worker of whatever the engine reports; ends with the engine and is begun again."""
+        """Tell workers what the engine reports; ends with the engine and is begun again.
+
+        What happened in between is found by the periodic list.
+        """
         async for event in self._context.runtime.events():
             if worker := self._workers.get(event.pod_uid):
-                worker.wake(look=True)
+                worker.heard(event)
         raise RuntimeFailure("the engine ended the stream of events")
 
     async def _relist(self) -> None:
@@ -106,7 +113,7 @@ class PodManager:
                 for uid, worker in self._workers.items():
                     seen = self._listed.pop(uid, None) or Observed()
                     worker.listed(seen.sandboxes, seen.all_containers())
-                await self._remove_strangers()
+                self._remove_strangers()
 
     async def _list(self) -> None:
         sandboxes: dict[str, list[Sandbox]] = {}
@@ -120,7 +127,7 @@ class PodManager:
             for uid in sandboxes.keys() | containers.keys()
         }
 
-    async def _remove_strangers(self) -> None:
+    def _remove_strangers(self) -> None:
         """End pods that nobody works on: they were deleted while the agent was away."""
         for uid, seen in list(self._listed.items()):
             if uid in self._workers:
@@ -131,13 +138,6 @@ class PodManager:
             worker.removed()
             self._context.supervisor.serve(f"stranger {uid}", partial(self._work, uid, worker))
         self._listed = {}
-        live = [s.id for worker in self._workers.values() for s in worker.seen.sandboxes]
-        await self._context.network.retain(live)
-
-
-def is_active(pod: Object) -> bool:
-    """Whether the pod still takes resources of the node."""
-    return not podspec.is_finished(pod)
 
 
 def _stranger(uid: str, seen: Observed) -> Object:

@@ -10,6 +10,7 @@ from orchestrator.api.item import Object
 from orchestrator.api.quantity import as_int, as_milli, parse
 
 CONTAINER_FIELDS = ("initContainers", "containers", "ephemeralContainers")
+STATUS_FIELDS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
 def containers(pod: Object) -> list[Object]:
@@ -35,6 +36,26 @@ def all_containers(pod: Object) -> Iterator[Object]:
 
 def find_container(pod: Object, name: str) -> Object | None:
     return next((container for container in all_containers(pod) if container["name"] == name), None)
+
+
+def is_init(pod: Object, name: str) -> bool:
+    """Whether `name` is an init container or sidecar."""
+    return any(container["name"] == name for container in init_containers(pod))
+
+
+def is_ephemeral(pod: Object, name: str) -> bool:
+    return any(container["name"] == name for container in pod["spec"].get("ephemeralContainers") or ())
+
+
+def written_status(pod: Object, name: str) -> Object:
+    """What the API has of one container's status; empty when it has none."""
+    status = pod.get("status") or {}
+    for field in STATUS_FIELDS:
+        for entry in status.get(field) or ():
+            if entry["name"] == name:
+                found: Object = entry
+                return found
+    return {}
 
 
 def restart_policy(pod: Object) -> str:

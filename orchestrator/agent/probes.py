@@ -5,13 +5,14 @@ Owner of the verdicts: the `Prober` of the node.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import aiohttp
+from yarl import URL
 
-from orchestrator import __version__
+from orchestrator import KUBERNETES_VERSION
 from orchestrator.agent.plan import Probed
 from orchestrator.api.item import Object
 from orchestrator.base.clock import Clock
@@ -20,6 +21,8 @@ from orchestrator.runtime.interface import Container, Runtime, RuntimeFailure
 
 KINDS = ("startup", "liveness", "readiness")
 BODY_MAX = 10 * 1024
+REDIRECTS_MAX = 10
+USER_AGENT = "kube-probe/" + ".".join(KUBERNETES_VERSION.removeprefix("v").split(".")[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,16 @@ class Target:
     pod_ip: str
     container: Container
     spec: Object
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The probes of one container. `started` is set once the startup probe holds nothing back."""
+
+    supervisor: Supervisor
+    verdict: Probed
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
 
 class Prober:
@@ -53,81 +66,89 @@ class Prober:
         self._clock = clock
         self._on_change = on_change
         self._on_failure = on_failure
-        self._supervisors: dict[str, Supervisor] = {}
-        self._verdicts: dict[str, Probed] = {}
+        self._watched: dict[str, _Watched] = {}
         self._session: aiohttp.ClientSession | None = None
 
     def verdicts(self, container_ids: list[str]) -> dict[str, Probed]:
         """What is known of these containers."""
-        return {cid: self._verdicts[cid] for cid in container_ids if cid in self._verdicts}
+        return {cid: self._watched[cid].verdict for cid in container_ids if cid in self._watched}
 
-    def watch(self, target: Target) -> None:
-        """Probe a running container from now on; one that is watched already goes on as it is."""
+    def watch(self, target: Target, adopted: Probed | None = None) -> None:
+        """Probe a running container from now on; one that is watched already goes on as it is.
+
+        `adopted` is what an earlier agent last said of it: the verdict starts from there.
+        """
         container_id, spec = target.container.id, target.spec
-        if container_id in self._supervisors:
+        if container_id in self._watched:
             return
         probes = {kind: spec[f"{kind}Probe"] for kind in KINDS if f"{kind}Probe" in spec}
         if not probes or not self._enabled:
             return
-        self._verdicts[container_id] = Probed(
-            started="startup" not in probes, ready="readiness" not in probes and "startup" not in probes
+        started = "startup" not in probes
+        verdict = adopted or Probed(started=started, ready="readiness" not in probes and started)
+        watched = self._watched[container_id] = _Watched(
+            Supervisor(f"probe/{spec['name']}", self._clock), verdict
         )
-        supervisor = self._supervisors[container_id] = Supervisor(f"probe/{spec['name']}", self._clock)
+        if verdict.started:
+            watched.started.set()
+            probes.pop("startup", None)
         for kind, probe in probes.items():
-            supervisor.serve(kind, lambda kind=kind, probe=probe: self._run(target, kind, probe))  # type: ignore[misc]
+            watched.tasks[kind] = watched.supervisor.serve(kind, partial(self._run, target, kind, probe))
+
+    def ease(self, container_id: str) -> None:
+        """The container is about to be stopped: only its readiness matters from now on."""
+        watched = self._watched.get(container_id)
+        if watched is not None:
+            for kind in ("startup", "liveness"):
+                if kind in watched.tasks:
+                    watched.tasks.pop(kind).cancel()
 
     async def forget(self, container_id: str) -> None:
         """Stop probing; an unknown container is fine."""
-        supervisor = self._supervisors.pop(container_id, None)
-        self._verdicts.pop(container_id, None)
-        if supervisor is not None:
-            await supervisor.stop()
+        watched = self._watched.pop(container_id, None)
+        if watched is not None:
+            await watched.supervisor.stop()
 
     async def close(self) -> None:
         """Stop all probes."""
-        for container_id in list(self._supervisors):
+        for container_id in list(self._watched):
             await self.forget(container_id)
         if self._session is not None:
             await self._session.close()
 
     async def _run(self, target: Target, kind: str, probe: Object) -> None:
-        period_s = float(probe.get("periodSeconds", 10))
-        await self._clock.sleep(float(probe.get("initialDelaySeconds", 0)))
+        """Try, count, judge, sleep. The delay counts from the container's start, also after an adoption."""
+        watched = self._watched[target.container.id]
+        if kind != "startup":
+            await watched.started.wait()
+        begin_s = target.container.started_s + float(probe.get("initialDelaySeconds", 0))
+        await self._clock.sleep(begin_s - self._clock.now_s())
         wanted, result = 0, None
         while True:
-            if kind == "startup" or self._started(target):
-                ok, text = await self._try(target, probe)
-                wanted = wanted + 1 if ok == result else 1
-                result = ok
-                if not ok:
-                    self._on_failure(target, kind, text)
-                threshold = int(probe.get("successThreshold", 1) if ok else probe.get("failureThreshold", 3))
-                if wanted >= threshold:
-                    self._record(target, kind, ok, text)
-                if kind == "startup" and ok and wanted >= threshold:
+            ok, text = await self._try(target, probe)
+            wanted = wanted + 1 if ok == result else 1
+            result = ok
+            if not ok:
+                self._on_failure(target, kind, text)
+            threshold = int(probe.get("successThreshold", 1) if ok else probe.get("failureThreshold", 3))
+            if wanted >= threshold:
+                self._record(watched, target, kind, ok)
+                if kind == "startup" and ok:
                     return
-                await self._clock.sleep(period_s)
-            else:
-                await self._clock.sleep(min(period_s, 1.0))
+            await self._clock.sleep(float(probe.get("periodSeconds", 10)))
 
-    def _started(self, target: Target) -> bool:
-        verdict = self._verdicts.get(target.container.id)
-        return verdict is not None and verdict.started
-
-    def _record(self, target: Target, kind: str, ok: bool, text: str) -> None:
-        container_id = target.container.id
-        old = self._verdicts.get(container_id)
-        if old is None:
-            return
+    def _record(self, watched: _Watched, target: Target, kind: str, ok: bool) -> None:
+        old = watched.verdict
         if kind == "readiness":
             new = replace(old, ready=ok)
         elif kind == "startup" and ok:
             new = replace(old, started=True, ready="readinessProbe" not in target.spec)
+            watched.started.set()
         else:
             why = f"Container {target.spec['name']} failed {kind} probe, will be restarted"
             new = replace(old, failed="" if ok else why)
         if new != old:
-            self._verdicts[container_id] = new
+            watched.verdict = new
             self._on_change(target.pod_uid)
 
     async def _try(self, target: Target, probe: Object) -> tuple[bool, str]:
@@ -153,20 +174,30 @@ class Prober:
         port = resolve_port(target.spec, action["port"])
         host = action.get("host") or target.pod_ip
         scheme = action.get("scheme", "HTTP").lower()
-        headers = {"User-Agent": f"kube-probe/{__version__}", "Accept": "*/*"}
+        headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
         headers.update({h["name"]: h.get("value", "") for h in action.get("httpHeaders") or ()})
-        path = action.get("path", "/")
-        url = f"{scheme}://{host}:{port}/{path.lstrip('/')}"
+        path = action.get("path") or "/"
+        url = URL(f"{scheme}://{_bracketed(host)}:{port}{path if path.startswith('/') else '/' + path}")
+        for _ in range(REDIRECTS_MAX):
+            status, target_url = await self._get(url, headers, timeout_s)
+            if target_url is None or target_url.host != url.host:
+                return 200 <= status < 400, f"HTTP probe failed with statuscode: {status}"
+            url = target_url
+        return False, f"stopped after {REDIRECTS_MAX} redirects"
+
+    async def _get(self, url: URL, headers: dict[str, str], timeout_s: float) -> tuple[int, URL | None]:
+        """Status, and where a redirect leads. Certificates are not checked, as documented."""
         async with self._http_session().get(
             url,
             headers=headers,
-            ssl=_insecure() if scheme == "https" else True,
+            ssl=False,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as response:
             await response.content.read(BODY_MAX)
-            good = 200 <= response.status < 400
-            return good, f"HTTP probe failed with statuscode: {response.status}"
+            location = response.headers.get("Location")
+            redirected = 300 <= response.status < 400 and location is not None
+            return response.status, url.join(URL(location)) if redirected and location else None
 
     async def _tcp(self, target: Target, action: Object, timeout_s: float) -> tuple[bool, str]:
         port = resolve_port(target.spec, action["port"])
@@ -194,9 +225,5 @@ def resolve_port(spec: Object, port: int | str) -> int:
     raise ValueError(f"couldn't find port: {port!r}")
 
 
-def _insecure() -> ssl.SSLContext:
-    """Probes do not check certificates, as documented."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.agent.env import PodFacts
 from orchestrator.api.item import Object
@@ -52,7 +52,13 @@ class NoVolumes:
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         return None
 
+    def ages(self, pod: Object) -> bool:
+        return False
+
     async def remove(self, pod_uid: str) -> None:
+        return None
+
+    async def retain(self, pod_uids: Collection[str]) -> None:
         return None
 
     def last_words(self, container: Container) -> str:

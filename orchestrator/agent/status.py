@@ -26,8 +26,10 @@ class Facts:
     now_s: float
     messages: Mapping[str, str] = field(default_factory=dict)
     """Termination message per container id."""
-    failure: tuple[str, str] | None = None
-    """(reason, message) when the agent itself ended or refused the pod."""
+    engine: str = "docker"
+    """Name of the engine, which prefixes the ids of its containers."""
+    stopped: bool = False
+    """The pod was deleted and everything in it has ended: the phase becomes final."""
 
 
 def pod_status(pod: Object, facts: Facts) -> Object:
@@ -49,9 +51,11 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         "containerStatuses": statuses,
         "observedGeneration": pod["metadata"].get("generation", 1),
     }
-    if facts.pod_ip:
-        status["podIP"] = facts.pod_ip
-        status["podIPs"] = [{"ip": facts.pod_ip}]
+    # What was the pod's address stays on record after its end.
+    address = facts.pod_ip or old.get("podIP", "")
+    if address:
+        status["podIP"] = address
+        status["podIPs"] = [{"ip": address}]
     if init_statuses:
         status["initContainerStatuses"] = init_statuses
     if ephemeral:
@@ -62,8 +66,9 @@ def pod_status(pod: Object, facts: Facts) -> Object:
 
 
 def _explain(status: Object, pod: Object, facts: Facts) -> None:
-    if facts.failure is not None:
-        status["reason"], status["message"] = facts.failure
+    old = pod.get("status") or {}
+    if podspec.is_finished(pod):
+        status.update({field: old[field] for field in ("reason", "message") if field in old})
     elif deadline_passed(pod, facts.now_s):
         status["reason"] = "DeadlineExceeded"
         status["message"] = "Pod was active on the node longer than the specified deadline"
@@ -73,13 +78,14 @@ def _phase(pod: Object, facts: Facts) -> str:
     written = (pod.get("status") or {}).get("phase")
     if written in ("Succeeded", "Failed"):
         return str(written)
-    if facts.failure is not None or deadline_passed(pod, facts.now_s):
+    if deadline_passed(pod, facts.now_s):
         return "Failed"
     if failed_init(pod, facts.seen) is not None:
         return "Failed"
     newest = [facts.seen.newest(spec["name"]) for spec in podspec.containers(pod)]
-    if is_done(pod, facts.seen):
-        return "Succeeded" if all(c is not None and c.exit_code == 0 for c in newest) else "Failed"
+    if facts.stopped or is_done(pod, facts.seen):
+        well = all(c is not None and c.state == "exited" and c.exit_code == 0 for c in newest)
+        return "Succeeded" if well else "Failed"
     if not inits_done(pod, facts.seen) or any(c is None or c.state == "created" for c in newest):
         return "Pending"
     return "Running"
@@ -88,6 +94,8 @@ def _phase(pod: Object, facts: Facts) -> str:
 def _container_status(pod: Object, spec: Object, facts: Facts, *, init: bool) -> Object:
     name = spec["name"]
     container = facts.seen.newest(name)
+    if container is None and podspec.written_status(pod, name).get("containerID"):
+        return _lost(pod, spec, facts)
     running = container is not None and container.state == "running"
     probe = facts.probed.get(container.id, Probed()) if container is not None and running else Probed()
     state, last = _states(pod, spec, facts, container)
@@ -102,8 +110,33 @@ def _container_status(pod: Object, spec: Object, facts: Facts, *, init: bool) ->
         "lastState": last,
     }
     if container is not None:
-        status["containerID"] = container.id
+        status["containerID"] = _id(container, facts)
     return status
+
+
+def _id(container: Container, facts: Facts) -> str:
+    return f"{facts.engine}://{container.id}"
+
+
+def _lost(pod: Object, spec: Object, facts: Facts) -> Object:
+    """A container that the API knows and the engine has lost: what had ended stays as it was."""
+    old = podspec.written_status(pod, spec["name"])
+    if podspec.is_finished(pod) or "terminated" in (old.get("state") or {}):
+        return old
+    text = "The container could not be located when the pod was "
+    text += "terminated" if facts.stopped else "looked at. The container used to be Running"
+    ended: Object = {
+        "exitCode": SIGNAL_BASE + 9,
+        "reason": "ContainerStatusUnknown",
+        "message": text,
+        "containerID": old["containerID"],
+    }
+    end = {"terminated": ended}
+    status = {**old, "ready": False, "started": False}
+    if facts.stopped:
+        return {**status, "state": end}
+    last = end if "running" in (old.get("state") or {}) else old.get("lastState") or {}
+    return {**status, "state": {"waiting": _waiting(pod, spec["name"], facts)}, "lastState": last}
 
 
 def _ready(spec: Object, container: Container | None, probe: Probed, *, init: bool) -> bool:
@@ -118,15 +151,22 @@ def _states(pod: Object, spec: Object, facts: Facts, container: Container | None
     """`state` and `lastState`: a container that waits for its next start shows its end as the last state."""
     name = spec["name"]
     previous = facts.seen.previous(name)
-    last = _terminated(previous, facts) if previous is not None else {}
+    last = _terminated(previous, facts) if previous is not None else _kept_last(pod, container, facts, name)
     if container is None or container.state == "created":
         return {"waiting": _waiting(pod, name, facts)}, last
     if container.state == "running":
         return {"running": {"startedAt": podspec.timestamp(container.started_s)}}, last
     ended = _terminated(container, facts)
-    if name in facts.waiting and not podspec.is_deleting(pod) and restarts(pod, container):
+    if name in facts.waiting and not podspec.is_deleting(pod) and restarts(pod, spec, container):
         return {"waiting": _waiting(pod, name, facts)}, ended
     return ended, last
+
+
+def _kept_last(pod: Object, container: Container | None, facts: Facts, name: str) -> Object:
+    """The last state on record, of a container whose earlier incarnation the engine no longer has."""
+    old = podspec.written_status(pod, name)
+    same = container is not None and old.get("containerID") == _id(container, facts)
+    return (old.get("lastState") or {}) if same else {}
 
 
 def _waiting(pod: Object, name: str, facts: Facts) -> Object:
@@ -144,7 +184,7 @@ def _terminated(container: Container, facts: Facts) -> Object:
         "reason": reason,
         "startedAt": podspec.timestamp(container.started_s),
         "finishedAt": podspec.timestamp(container.finished_s),
-        "containerID": container.id,
+        "containerID": _id(container, facts),
     }
     message = facts.messages.get(container.id) or container.message
     if message:

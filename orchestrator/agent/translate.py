@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.agent import podspec
-from orchestrator.agent.env import expand
+from orchestrator.agent.env import ConfigError, expand
 from orchestrator.agent.observed import HASH
 from orchestrator.api.item import Object
-from orchestrator.runtime.interface import ContainerSpec, Mount, Resources, SandboxSpec, Security
+from orchestrator.runtime.interface import ContainerSpec, Image, Mount, Resources, SandboxSpec, Security
 
 CPU_PERIOD_US = 100_000
 SHARES_PER_CPU = 1024
+SHARES_MIN, SHARES_MAX = 2, 262_144
 GUARANTEED_OOM_SCORE_ADJ = -997
 BEST_EFFORT_OOM_SCORE_ADJ = 1000
 
@@ -19,7 +20,7 @@ BEST_EFFORT_OOM_SCORE_ADJ = 1000
 class Prepared:
     """What was worked out for one container before it is created."""
 
-    image: str
+    image: Image
     env: Mapping[str, str]
     mounts: Sequence[Mount]
     memory_capacity_bytes: int
@@ -65,14 +66,14 @@ def container_spec(
         pod_namespace=metadata["namespace"],
         name=container["name"],
         attempt=attempt,
-        image=prepared.image,
+        image=prepared.image.id,
         command=[expand(word, values) for word in container.get("command") or ()],
         args=[expand(word, values) for word in container.get("args") or ()],
         env=list(values.items()),
         working_dir=container.get("workingDir", ""),
         mounts=prepared.mounts,
         resources=resources(pod, container, prepared.memory_capacity_bytes),
-        security=security(pod, container),
+        security=security(pod, container, prepared.image.user),
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
@@ -87,7 +88,7 @@ def resources(pod: Object, container: Object, capacity_bytes: int) -> Resources:
     request_milli = podspec.milli(asked.get("cpu", limits.get("cpu")))
     limit_milli = podspec.milli(limits.get("cpu"))
     return Resources(
-        cpu_shares=max(2, request_milli * SHARES_PER_CPU // 1000),
+        cpu_shares=min(max(SHARES_MIN, request_milli * SHARES_PER_CPU // 1000), SHARES_MAX),
         cpu_quota_us=max(1000, limit_milli * CPU_PERIOD_US // 1000) if limit_milli else 0,
         cpu_period_us=CPU_PERIOD_US,
         memory_limit_bytes=podspec.whole(limits.get("memory")),
@@ -109,14 +110,15 @@ def oom_score_adj(pod: Object, container: Object, capacity_bytes: int) -> int:
     return min(max(score, 1000 + GUARANTEED_OOM_SCORE_ADJ), BEST_EFFORT_OOM_SCORE_ADJ - 1)
 
 
-def security(pod: Object, container: Object) -> Security:
-    """Container settings over pod settings."""
+def security(pod: Object, container: Object, image_user: str) -> Security:
+    """Container settings over pod settings over the image's. Raises `ConfigError` where they forbid the start."""
     of_pod = pod["spec"].get("securityContext") or {}
     own = container.get("securityContext") or {}
     capabilities = own.get("capabilities") or {}
     privileged = bool(own.get("privileged"))
+    _refuse_root(own, of_pod, image_user)
     return Security(
-        user=_user(own, of_pod),
+        user=_user(own, of_pod, image_user),
         supplemental_groups=_groups(of_pod),
         privileged=privileged,
         read_only_rootfs=bool(own.get("readOnlyRootFilesystem")),
@@ -127,12 +129,29 @@ def security(pod: Object, container: Object) -> Security:
     )
 
 
-def _user(own: Object, of_pod: Object) -> str:
+def _user(own: Object, of_pod: Object, image_user: str) -> str:
     user = own.get("runAsUser", of_pod.get("runAsUser"))
     group = own.get("runAsGroup", of_pod.get("runAsGroup"))
     if user is None:
-        return f"0:{group}" if group is not None else ""
+        return f"{image_user.partition(':')[0] or 0}:{group}" if group is not None else ""
     return f"{user}:{group}" if group is not None else str(user)
+
+
+def _refuse_root(own: Object, of_pod: Object, image_user: str) -> None:
+    """`runAsNonRoot`: refuse uid 0, and a name of which nobody knows the uid."""
+    if not own.get("runAsNonRoot", of_pod.get("runAsNonRoot")):
+        return
+    user = own.get("runAsUser", of_pod.get("runAsUser"))
+    if user == 0:
+        raise ConfigError("container's runAsUser breaks non-root policy")
+    name = image_user.partition(":")[0]
+    if user is not None or (name.isdigit() and int(name) != 0):
+        return
+    if name.isdigit() or not name:
+        raise ConfigError("container has runAsNonRoot and image will run as root")
+    raise ConfigError(
+        f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+    )
 
 
 def _groups(of_pod: Object) -> tuple[int, ...]:
@@ -146,4 +165,6 @@ def _seccomp(own: Object, of_pod: Object, *, privileged: bool) -> str:
     profile = own.get("seccompProfile") or of_pod.get("seccompProfile") or {}
     if profile.get("type") == "RuntimeDefault" and not privileged:
         return ""
+    if profile.get("type") == "Localhost" and not privileged:
+        raise ConfigError(f"seccomp profile {profile.get('localhostProfile')!r}: this node keeps no profiles")
     return "unconfined"

@@ -52,7 +52,7 @@ class Sources:
         if "serviceAccountToken" in part:
             source = part["serviceAccountToken"]
             token = await self._token(pod, source)
-            return {source["path"]: (token.encode(), mode if mode != DEFAULT_MODE else 0o644)}
+            return {_safe(source["path"]): (token.encode(), mode)}
         kind = next((k for k in ("configMap", "secret", "downwardAPI") if k in part), None)
         if kind is None:
             raise ConfigError(f"projected volume source of unknown type: {sorted(part)}")

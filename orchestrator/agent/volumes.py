@@ -9,12 +9,12 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.agent import podfiles, podspec
-from orchestrator.agent.env import ConfigError, PodFacts
+from orchestrator.agent.env import ConfigError, PodFacts, expand
 from orchestrator.agent.podfiles import DnsSettings
 from orchestrator.agent.volume_sources import Files, Sources
 from orchestrator.api.item import Object
@@ -72,6 +72,16 @@ class Volumes:
             if any(kind in volume for kind in _WRITTEN):
                 await self._one(pod, volume, facts)
 
+    def ages(self, pod: Object) -> bool:
+        """Whether the pod has volumes that follow the cluster."""
+        return any(kind in volume for volume in pod["spec"].get("volumes") or () for kind in _WRITTEN)
+
+    async def retain(self, pod_uids: Collection[str]) -> None:
+        """Delete everything of pods that are none of these: what a crash left behind."""
+        if self.root.is_dir():
+            for uid in {path.name for path in self.root.iterdir()} - set(pod_uids):
+                await self.remove(uid)
+
     async def remove(self, pod_uid: str) -> None:
         """Unmount and delete everything of a pod; an unknown pod is fine."""
         self.sources.forget(pod_uid)
@@ -123,9 +133,9 @@ def _sub_path(mount: Object, env: Mapping[str, str]) -> str:
     expression = mount.get("subPathExpr")
     if not expression:
         return str(mount.get("subPath", ""))
-    text = str(expression)
-    for name, value in env.items():
-        text = text.replace(f"$({name})", value)
+    text = expand(str(expression), dict(env))
+    if "$(" in text:
+        raise VolumeError(f"subPathExpr {expression!r} names a variable that the container does not have")
     return text
 
 
@@ -186,19 +196,25 @@ def write_atomically(path: Path, files: Files, fs_group: int | None) -> None:
     current = path / "..data"
     if current.is_symlink() and _same(current.resolve(), files):
         return
+    _discard_leftovers(path, current.readlink().name if current.is_symlink() else "")
     fresh = path / f"..{os.urandom(8).hex()}"
     for name, (data, mode) in files.items():
         _write_file(fresh / name, data, mode, fs_group)
     fresh.mkdir(exist_ok=True)
     fresh.chmod(0o755)
-    old = current.resolve() if current.is_symlink() else None
     link = path / "..data_tmp"
     link.unlink(missing_ok=True)
     link.symlink_to(fresh.name)
     os.replace(link, current)
     _link_names(path, files)
-    if old is not None and old != fresh and old.parent == path.resolve():
-        shutil.rmtree(old, ignore_errors=True)
+    _discard_leftovers(path, fresh.name)
+
+
+def _discard_leftovers(path: Path, current: str) -> None:
+    """Directories of earlier writes, also of one that a crash cut off."""
+    for entry in path.iterdir():
+        if entry.name.startswith("..") and not entry.is_symlink() and entry.name != current:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _write_file(target: Path, data: bytes, mode: int, fs_group: int | None) -> None:

@@ -1,17 +1,18 @@
 """One pod's worker: look, plan, carry out one operation, tell the API; again until nothing is left to do.
 
 Each worker is one task and the only one that touches its pod's sandbox, containers, volumes and status. Events
-of the engine, probes, image pulls and changes of the pod only wake it. Owner: `PodManager`.
+of the engine, probes, image pulls and changes of the pod only wake it. The status is written when the worker
+comes to rest, or before something that may take long: a quick start is one write. Owner: `PodManager`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 
 import structlog
 
+from orchestrator.agent import look, podspec
 from orchestrator.agent import plan as planning
-from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
 from orchestrator.agent.env import ConfigError
 from orchestrator.agent.observed import Observed
@@ -25,12 +26,16 @@ from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import PODS
 from orchestrator.base.backoff import Backoff
 from orchestrator.network.dataplane.interface import NetworkError
-from orchestrator.runtime.interface import Container, RuntimeFailure, Sandbox
+from orchestrator.runtime.interface import Container, RuntimeEvent, RuntimeFailure, Sandbox
 
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 30.0
 """How often written volumes are brought up to date."""
+QUIET_S = 1.0
+"""Longest time without a status write while operation follows operation."""
+FAILURES = (RuntimeFailure, NetworkError, ConfigError, ApiError, TimeoutError, OSError)
+"""What may go wrong in a step and is tried again."""
 
 
 class PodWorker:
@@ -45,32 +50,67 @@ class PodWorker:
         """The worker has nothing left to do and its pod is removed from the API."""
         self._removed = False
         self._wake = asyncio.Event()
-        self._look_again = True
+        self._urgent = asyncio.Event()
+        """Set with `_wake` for what also ends the wait after a failure: the pod itself was changed."""
+        self._everything = True
+        self._doubtful: set[str] = set()
+        """Ids of containers and sandboxes that an event named since the last look."""
         self._operations = Operations(context)
         self._termination = Termination(context)
         self._holds: dict[str, Hold] = {}
+        self._messages: dict[str, str] = {}
         self._failures = Backoff(1.0, 60.0)
-        self._refresh_s = 0.0
+        self._retry_s = 0.0
+        """When the step that failed is tried again (seconds since the epoch); 0 after one that did not."""
+        self._refresh_s = context.clock.now_s() + REFRESH_S
+        self._told_s = context.clock.monotonic_s()
 
     @property
     def uid(self) -> str:
         return str(self.pod["metadata"]["uid"])
 
+    @property
+    def leaving(self) -> bool:
+        """The pod is gone from the API, or about to be."""
+        return self._removed or self.gone
+
+    # What wakes the worker
+
     def update(self, pod: Object) -> None:
         """A newer version of the pod from the API; one that was seen already is ignored."""
         if _revision(pod) > _revision(self.pod):
-            self.pod = pod
-            self._termination.hurry(podspec.grace_period_s(pod) if podspec.is_deleting(pod) else None)
-            self._wake.set()
+            self._take(pod)
+
+    def _take(self, pod: Object) -> None:
+        changed = _intent(pod) != _intent(self.pod)
+        self.pod = pod
+        if podspec.is_deleting(pod):
+            self._termination.hurry(podspec.grace_period_s(pod))
+        if changed:
+            self._holds.clear()
+            self._urgent.set()
+        self._wake.set()
 
     def removed(self) -> None:
         """The pod is gone from the API: stop it all the same."""
         self._removed = True
+        self._urgent.set()
         self._wake.set()
 
     def wake(self, *, look: bool = False) -> None:
-        """Something may have changed; with `look` the engine is asked anew."""
-        self._look_again = self._look_again or look
+        """Something may have changed; with `look` the engine is asked for everything anew."""
+        self._everything = self._everything or look
+        self._wake.set()
+
+    def heard(self, event: RuntimeEvent) -> None:
+        """The engine reported something; what is known already wakes nobody."""
+        known = self.seen.find(event.container_id)
+        sandbox = any(sandbox.id == event.container_id for sandbox in self.seen.sandboxes)
+        if event.kind == "started" and (known is None or known.state == "running"):
+            return
+        if event.kind == "removed" and known is None and not sandbox:
+            return
+        self._doubtful.add(event.container_id)
         self._wake.set()
 
     def pulled(self) -> None:
@@ -81,28 +121,39 @@ class PodWorker:
     def listed(self, sandboxes: Iterable[Sandbox], containers: Iterable[Container]) -> None:
         """What the periodic list of the engine has of this pod: when it differs, look for oneself."""
         fresh = Observed.of(sandboxes, containers)
-        if _shape(fresh) != _shape(self.seen):
-            self.wake(look=True)
+        if _shape(fresh) == _shape(self.seen):
+            return
+        known = {sandbox.id for sandbox in self.seen.sandboxes}
+        self.seen.sandboxes += [sandbox for sandbox in fresh.sandboxes if sandbox.id not in known]
+        for container in fresh.all_containers():
+            if self.seen.find(container.id) is None:
+                self.seen.replace(container)
+        self.wake(look=True)
+
+    # The loop
 
     async def run(self) -> None:
         """Work until the pod is gone."""
         while not self.gone:
             self._wake.clear()
+            self._urgent.clear()
             wait = await self._step()
             if not self.gone:
-                await self._until(wait.until_s)
+                await self._rest(wait)
 
-    async def _until(self, due_s: float) -> None:
-        timeout_s = min(due_s, self._refresh_s) - self.context.clock.now_s()
-        if timeout_s <= 0:
+    async def _rest(self, wait: Wait) -> None:
+        """Until something is due or wakes the worker; after a failure only a change of the pod does."""
+        clock, event, due_s = self.context.clock, self._wake, min(wait.until_s, self._next_refresh_s())
+        if self._retry_s:
+            event, due_s = self._urgent, self._retry_s
+        if due_s == float("inf"):
+            await event.wait()
             return
-        sleeper = self.context.supervisor.spawn("pause", self.context.clock.sleep(timeout_s))
-        waker = self.context.supervisor.spawn("wake", self._wake.wait())
+        alarm = self.context.supervisor.spawn("alarm", _ring(clock.sleep(due_s - clock.now_s()), event))
         try:
-            await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
+            await event.wait()
         finally:
-            sleeper.cancel()
-            waker.cancel()
+            alarm.cancel()
 
     async def _step(self) -> Wait:
         """Operations until one says wait, or fails."""
@@ -111,39 +162,50 @@ class PodWorker:
                 await self._look()
                 operation = self._plan()
                 if isinstance(operation, Wait):
-                    await self._refresh_volumes()
                     await self._tell()
+                    await self._refresh_volumes()
                     self._failures.reset()
+                    self._retry_s = 0.0
                     return operation
-                if await self._carry_out(operation):
+                if self._may_take_long(operation):
+                    await self._tell()
+                await self._carry_out(operation)
+                if self.gone:
                     return FOREVER
-                await self._tell()
-        except (RuntimeFailure, NetworkError, ConfigError, ApiError, TimeoutError, OSError) as error:
-            return await self._failed(error)
+        except FAILURES as error:
+            await self._failed(error)
+            return FOREVER
 
-    async def _failed(self, error: Exception) -> Wait:
+    async def _failed(self, error: Exception) -> None:
         delay_s = self._failures.next_s()
         bound = log.bind(pod=self.pod["metadata"]["name"], retry_s=delay_s)
         bound.warning("pod step failed", error=str(error), kind=type(error).__name__)
-        self._look_again = True
-        with contextlib.suppress(ApiError):
+        self._everything = True
+        self._retry_s = self.context.clock.now_s() + delay_s
+        with contextlib.suppress(*FAILURES):
             await self._tell()
-        return Wait(self.context.clock.now_s() + delay_s)
 
     def _plan(self) -> Operation:
         if self._removed:
             return StopPod(remove=True)
-        probed = self.context.prober.verdicts([c.id for c in self.seen.running()])
-        return plan(Situation(self.pod, self.seen, self.context.clock.now_s(), probed, self._due_s))
+        return plan(Situation(self.pod, self.seen, self.context.clock.now_s(), self._probed(), self._due_s))
+
+    def _probed(self) -> dict[str, planning.Probed]:
+        return self.context.prober.verdicts([container.id for container in self.seen.running()])
 
     def _due_s(self, name: str) -> float:
         hold = self._holds.get(name)
-        return max(
-            hold.until_s if hold else 0.0, self._operations.restart_due_s(name, self.seen.newest(name))
-        )
+        crash_s = self._operations.restart_due_s(self.pod, name, self.seen.newest(name))
+        return max(hold.until_s if hold else 0.0, crash_s)
 
-    async def _carry_out(self, operation: Operation) -> bool:
-        """True when the pod is gone and the worker is done."""
+    def _may_take_long(self, operation: Operation) -> bool:
+        if isinstance(operation, StartContainer) and (operation.container.get("lifecycle") or {}).get(
+            "postStart"
+        ):
+            return True
+        return self.context.clock.monotonic_s() - self._told_s > QUIET_S
+
+    async def _carry_out(self, operation: Operation) -> None:
         match operation:
             case planning.CreateSandbox(attempt):
                 sandbox, self.pod_ip = await self._operations.create_sandbox(self.pod, attempt, self.seen)
@@ -151,12 +213,10 @@ class PodWorker:
             case StartContainer():
                 await self._start(operation)
             case planning.StopContainer():
-                await self._operations.stop_container(self.pod, self.seen, operation)
-                self._look_again = True
+                await self._operations.stop_container(self.pod, self.seen, operation, self.pod_ip)
+                self._doubtful.add(operation.container_id)
             case StopPod(remove):
                 await self._stop(remove=remove)
-                return self.gone
-        return False
 
     async def _start(self, operation: StartContainer) -> None:
         name = operation.container["name"]
@@ -167,23 +227,49 @@ class PodWorker:
         )
         if isinstance(outcome, Hold):
             self._holds[name] = outcome
+            # Perhaps the sandbox is what it failed for.
+            self._everything = self._everything or bool(outcome.reason)
         else:
             self._holds.pop(name, None)
             self.seen.replace(outcome)
 
+    # Ending
+
     async def _stop(self, *, remove: bool) -> None:
-        await self._termination.run(
-            self.pod, self.seen, self.pod_ip, remove=remove, tell=self._observe_and_tell
-        )
-        self._look_again = True
+        """Containers, the last status, sandbox; with `remove` everything that is left, and the object."""
+        await self._stop_containers()
+        await self._look()
         if remove:
+            await self._tell(stopped=True)
+        await self._termination.release(self.seen)
+        self._everything = True
+        if remove:
+            await self._termination.remove(self.pod, self.seen)
             await self._remove_object()
             self.gone = True
 
-    async def _observe_and_tell(self) -> None:
-        self._look_again = True
-        await self._look()
-        await self._tell()
+    async def _stop_containers(self) -> None:
+        """Stop what runs; meanwhile the status follows what has ended already."""
+        running = self.seen.running()
+        if not running:
+            return
+        failures: list[Exception] = []
+        work = self._termination.stop(self.pod, running, self.pod_ip)
+        stopping = self.context.supervisor.spawn("stop containers", _collect(work, failures))
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stopping.done():
+                await self._wake.wait()
+                self._wake.clear()
+                if not stopping.done():
+                    with contextlib.suppress(*FAILURES):
+                        await self._look()
+                        await self._tell()
+        finally:
+            stopping.cancel()
+        self._doubtful.update(container.id for container in running)
+        if failures:
+            raise failures[0]
 
     async def _remove_object(self) -> None:
         if self._removed:
@@ -194,17 +280,31 @@ class PodWorker:
                 PODS, metadata["name"], metadata["namespace"], DeleteOptions(grace_period_s=0, uid=self.uid)
             )
 
+    # Looking
+
     async def _look(self) -> None:
         """Ask the engine where something may have changed, and probe what runs."""
-        if self._look_again:
-            self._look_again = False
-            await self._operations.look(self.pod, self.seen)
+        runtime = self.context.runtime
+        doubtful, self._doubtful = self._doubtful, set()
+        if self._everything:
+            self._everything = False
+            await look.everything(runtime, self.uid, self.seen)
             await self._adopt_address()
+        elif doubtful:
+            await look.only(runtime, self.uid, doubtful, self.seen)
         for container in self.seen.all_containers():
-            if container.state != "running":
+            if container.state == "exited":
                 await self.context.prober.forget(container.id)
+                if container.id not in self._messages:
+                    await self._keep_last_words(container)
         if not podspec.is_deleting(self.pod):
             self._operations.probe(self.pod, self.seen, self.pod_ip)
+
+    async def _keep_last_words(self, container: Container) -> None:
+        text = await look.last_words(self.context, self.pod, container)
+        known = {container.id for container in self.seen.all_containers()}
+        kept = {cid: message for cid, message in self._messages.items() if cid in known}
+        self._messages = {**kept, container.id: text}
 
     async def _adopt_address(self) -> None:
         live = self.seen.live_sandbox
@@ -215,28 +315,42 @@ class PodWorker:
         elif not self.pod_ip:
             self.pod_ip = await self.context.network.attach(live.id, live.netns_path)
 
-    async def _refresh_volumes(self) -> None:
-        now_s = self.context.clock.now_s()
-        if now_s < self._refresh_s:
-            return
-        first, self._refresh_s = self._refresh_s == 0.0, now_s + REFRESH_S
-        if not first and self.seen.running() and not podspec.is_deleting(self.pod):
-            await self.context.volumes.refresh(self.pod, self.context.pod_facts(self.pod_ip))
+    def _next_refresh_s(self) -> float:
+        return self._refresh_s if self._refreshes() else float("inf")
 
-    def status(self) -> Object:
+    def _refreshes(self) -> bool:
+        going = podspec.is_deleting(self.pod) or podspec.is_finished(self.pod)
+        return not going and self.context.volumes.ages(self.pod)
+
+    async def _refresh_volumes(self) -> None:
+        """Bring written volumes up to date; one that can't be stays as it is, with an event."""
+        now_s = self.context.clock.now_s()
+        if now_s < self._refresh_s or not self._refreshes():
+            return
+        self._refresh_s = now_s + REFRESH_S
+        if self.seen.running():
+            try:
+                await self.context.volumes.refresh(self.pod, self.context.pod_facts(self.pod_ip))
+            except (ConfigError, ApiError, OSError) as error:
+                text = f"MountVolume.SetUp failed: {error}"
+                self.context.recorder.event(self.pod, "Warning", "FailedMount", text)
+
+    # Telling
+
+    def status(self, *, stopped: bool = False) -> Object:
         """The status as of now, conditions of others included."""
         context = self.context
-        ended = [c for c in self.seen.all_containers() if c.state == "exited"]
+        holds = self._shown_holds()
         facts = Facts(
             seen=self.seen,
-            probed=context.prober.verdicts([c.id for c in self.seen.running()]),
-            waiting={
-                name: (hold.reason, hold.message) for name, hold in self._shown_holds().items() if hold.reason
-            },
+            probed=self._probed(),
+            waiting={name: (hold.reason, hold.message) for name, hold in holds.items() if hold.reason},
             node_ip=context.facts.ip,
             pod_ip=self.pod_ip,
             now_s=context.clock.now_s(),
-            messages={container.id: context.volumes.last_words(container) for container in ended},
+            messages=self._messages,
+            engine=context.runtime.name,
+            stopped=stopped,
         )
         status = pod_status(self.pod, facts)
         own = {condition["type"] for condition in status["conditions"]}
@@ -253,12 +367,13 @@ class PodWorker:
         }
         return {**crashing, **self._holds}
 
-    async def _tell(self) -> None:
+    async def _tell(self, *, stopped: bool = False) -> None:
         """Write the status if it differs from what the API has. A conflict is resolved by reading anew."""
-        if self._removed or (podspec.is_deleting(self.pod) and not self.seen.containers):
-            return
+        self._told_s = self.context.clock.monotonic_s()
         for _ in range(5):
-            status = self.status()
+            if self._removed:
+                return
+            status = self.status(stopped=stopped)
             if status == self.pod.get("status"):
                 return
             try:
@@ -267,24 +382,52 @@ class PodWorker:
                 )
                 return
             except Conflict:
-                metadata = self.pod["metadata"]
-                fresh = await self.context.client.get(PODS, metadata["name"], metadata["namespace"])
-                if fresh["metadata"]["uid"] != self.uid:
-                    raise
-                self.pod = fresh
+                await self._read_anew()
             except NotFound:
-                self._removed = True
-                self._wake.set()
-                return
+                self.removed()
+
+    async def _read_anew(self) -> None:
+        metadata = self.pod["metadata"]
+        fresh = await self.context.client.get(PODS, metadata["name"], metadata["namespace"])
+        if fresh["metadata"]["uid"] != self.uid:
+            self.removed()
+        else:
+            self._take(fresh)
+
+
+async def _ring(sleep: Coroutine[None, None, None], event: asyncio.Event) -> None:
+    await sleep
+    event.set()
+
+
+async def _collect(work: Coroutine[None, None, None], failures: list[Exception]) -> None:
+    try:
+        await work
+    except FAILURES as error:
+        failures.append(error)
 
 
 def _revision(pod: Object) -> int:
     return int(pod["metadata"].get("resourceVersion", 0))
 
 
+def _intent(pod: Object) -> object:
+    """What of a pod is asked of its worker; everything but status and labels."""
+    metadata = pod["metadata"]
+    fields = ("generation", "deletionTimestamp", "deletionGracePeriodSeconds")
+    return tuple(metadata.get(field) for field in fields)
+
+
 def _shape(seen: Observed) -> object:
-    """What a list of the engine can tell: which there are, and in which state."""
+    """What a list of the engine can tell: which there are, and in which state.
+
+    The engine lists a container that could not be started as created; its inspection says that it ended.
+    """
     return (
         {(sandbox.id, sandbox.running) for sandbox in seen.sandboxes},
-        {(container.id, container.state) for container in seen.all_containers()},
+        {
+            (container.id, "created" if container.state == "exited" and unstarted else container.state)
+            for container in seen.all_containers()
+            for unstarted in [container.finished_s > 0 and container.started_s == 0]
+        },
     )

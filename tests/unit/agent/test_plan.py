@@ -154,7 +154,19 @@ def test_the_earliest_due_container_decides_how_long_to_wait() -> None:
 
 def test_a_failed_liveness_probe_stops_the_container() -> None:
     operation = decide(pod(), seen(sandbox(), container("app")), {"app-0": Probed(failed="liveness")})
-    assert operation == StopContainer("app-0", "app", "liveness", probe_failure=True)
+    assert operation == StopContainer("app-0", "app", "liveness")
+
+
+def test_a_failed_probe_may_bring_its_own_grace_period() -> None:
+    spec = spec_of(
+        "app", livenessProbe={"terminationGracePeriodSeconds": 3}, startupProbe={"failureThreshold": 1}
+    )
+    observed = seen(sandbox(), container("app"))
+    live = decide(pod(spec), observed, {"app-0": Probed(failed="liveness")})
+    assert live == StopContainer("app-0", "app", "liveness", 3)
+    assert decide(pod(spec), observed, {"app-0": Probed(started=False, failed="startup")}) == StopContainer(
+        "app-0", "app", "startup", None
+    )
 
 
 def test_a_sidecar_that_has_not_started_holds_back_what_follows() -> None:
