@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.scheduler.columns import Columns, Mask, Rows, Vector
-from orchestrator.scheduler.infos import PodInfo
 from orchestrator.scheduler.rules.affinity import NodeAffinity, PreferredNodeAffinity
+from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import SCORE_MAX, Filter, Score
 from orchestrator.scheduler.rules.nodes import NodeName, NodeUnschedulable
 from orchestrator.scheduler.rules.ports import NodePorts

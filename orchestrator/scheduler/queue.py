@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import ClusterEvent
 
 BACKOFF_INITIAL_S = 1.0

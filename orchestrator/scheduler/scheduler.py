@@ -22,10 +22,10 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.informer.cache import Informers, key_of
-from orchestrator.scheduler.columns import Columns
 from orchestrator.scheduler.decide import HELPED_BY, Decider, Decision
-from orchestrator.scheduler.infos import DEFAULT_SCHEDULER, NodeInfo, PodInfo, pod_place
 from orchestrator.scheduler.queue import SchedulingQueue, Waiting
+from orchestrator.scheduler.rules.columns import Columns
+from orchestrator.scheduler.rules.infos import DEFAULT_SCHEDULER, NodeInfo, PodInfo, pod_place
 from orchestrator.scheduler.rules.interface import ClusterEvent
 
 log = structlog.get_logger(__name__)

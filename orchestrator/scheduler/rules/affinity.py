@@ -8,8 +8,8 @@ import numpy as np
 
 from orchestrator.api.item import Object
 from orchestrator.api.selectors import Requirement, from_node_selector_term
-from orchestrator.scheduler.columns import Columns, Mask, Rows, Vector
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import ClusterEvent
 
 _NAME = "metadata.name"

@@ -9,8 +9,8 @@ from collections import Counter
 from enum import Enum
 from typing import Literal, Protocol
 
-from orchestrator.scheduler.columns import Columns, Mask, Rows, Vector
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
+from orchestrator.scheduler.rules.infos import PodInfo
 
 SCORE_MAX = 100
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from orchestrator.scheduler.columns import Columns, Mask, Rows
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.columns import Columns, Mask, Rows
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import ClusterEvent
 from orchestrator.scheduler.rules.tolerations import UNSCHEDULABLE, untolerated
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.scheduler.columns import CPU, MEMORY, Columns, Mask, Rows, Vector
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.columns import CPU, MEMORY, Columns, Mask, Rows, Vector
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import SCORE_MAX, ClusterEvent
 
 

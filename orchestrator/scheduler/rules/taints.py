@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.api.item import Object
-from orchestrator.scheduler.columns import Columns, Mask, Rows, Vector
-from orchestrator.scheduler.infos import PodInfo
+from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
+from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import ClusterEvent
 from orchestrator.scheduler.rules.tolerations import tolerates, untolerated
 

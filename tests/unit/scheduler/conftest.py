@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.api.item import Item, encode
-from orchestrator.scheduler.infos import NodeInfo, PodInfo
+from orchestrator.scheduler.rules.infos import NodeInfo, PodInfo
 
 _serial = itertools.count(1)
 

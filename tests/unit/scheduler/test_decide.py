@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.scheduler.columns import Columns
 from orchestrator.scheduler.decide import Decider
+from orchestrator.scheduler.rules.columns import Columns
 
 CORDONED = {"key": "node.kubernetes.io/unschedulable", "value": "", "effect": "NoSchedule"}
 NO_SCHEDULE = {"key": "k", "value": "v", "effect": "NoSchedule"}

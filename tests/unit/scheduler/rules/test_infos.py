@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.scheduler.infos import pod_place
+from orchestrator.scheduler.rules.infos import pod_place
 
 MI = 2**20
 

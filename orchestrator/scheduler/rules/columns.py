@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.api.item import Object
-from orchestrator.scheduler.infos import NodeInfo, PodInfo
+from orchestrator.scheduler.rules.infos import NodeInfo, PodInfo
 
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]

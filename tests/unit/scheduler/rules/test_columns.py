@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from orchestrator.scheduler.columns import JOURNAL_MAX, Columns
+from orchestrator.scheduler.rules.columns import JOURNAL_MAX, Columns
 
 
 def facts(columns: Columns) -> dict:
