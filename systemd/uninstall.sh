@@ -2,7 +2,7 @@
 # Removes what install.sh made and everything that the daemon made on this host: containers, links, routes,
 # firewall rules, mounts, files. Usage, as root: sh systemd/uninstall.sh [--purge]
 # The data (objects, keys, certificates) stays unless --purge is given. Debian packages stay. Takes the same
-# environment as install.sh, and may be run again.
+# environment as install.sh, and may be run again; ORCHESTRATOR_DATA names the data of an earlier run that kept it.
 set -eu
 cd "$(dirname "$0")/.."
 . systemd/common.sh
@@ -32,6 +32,11 @@ if [ -x "$program" ]; then
     fi
 else
     say "there is no program in $prefix: removing what is left of the installation"
+    data_dir=${ORCHESTRATOR_DATA:-/var/lib/orchestrator}
+    # Data kept by an earlier run. The file says that it is ours.
+    if [ -n "$purge" ] && [ -e "$data_dir/instance" ]; then
+        rm -rf "$data_dir"
+    fi
 fi
 
 say "removing program, config and log"
@@ -46,7 +51,7 @@ fi
 rm -rf "$prefix"
 rm -f "$log" "$config"
 rmdir "$(dirname "$config")" 2>/dev/null || true
-if [ -n "$purge" ] || [ -z "${data_dir:-}" ] || [ ! -e "$data_dir" ]; then
+if [ ! -e "$data_dir" ]; then
     say "done: nothing is left"
 else
     say "done: only the data is left, in $data_dir (sh systemd/uninstall.sh --purge removes it too)"

@@ -1,0 +1,138 @@
+"""One engine and one cluster for the whole session; the host must look the same after it as before."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.runtime_support import docker_endpoint
+from tests.e2e import images, inventory
+from tests.e2e.cluster import Api, Cluster, Kubectl
+
+NEEDED = {
+    "nft": "nftables",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "curl": "curl",
+}
+
+
+def lacking(reason: str) -> None:
+    """Skip; where everything can be installed (CI), fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def kubectls() -> list[str]:
+    """Every kubectl on this host: that on PATH and kubectl.1.27 … beside it."""
+    first = shutil.which("kubectl")
+    if first is None:
+        return []
+    beside = Path(os.path.realpath(first)).parent.glob("kubectl.1.*")
+    versions = {path.name: str(path) for path in beside if re.fullmatch(r"kubectl\.1\.\d+", path.name)}
+    return [versions[name] for name in sorted(versions)] or [first]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """The socket of a Docker engine."""
+    if os.geteuid() != 0:
+        lacking("a cluster needs root")
+    for program, package in NEEDED.items():
+        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
+            lacking(f"{program} is not installed (package {package})")
+    if not Path("/usr/share/doc/busybox-static").is_dir():
+        lacking("busybox-static is not installed")
+    with docker_endpoint() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="session")
+def unchanged_host(engine: str) -> Iterator[None]:
+    """Fails the run when anything is left on the host. Set SHARED_HOST where others work on it meanwhile."""
+    before = inventory.take(engine)
+    yield
+    changes = inventory.difference(before, inventory.take(engine))
+    if changes and os.environ.get("SHARED_HOST"):
+        print(f"the host has changed:\n{changes}")
+    else:
+        assert not changes, f"the host is not as it was before the tests:\n{changes}"
+
+
+@pytest.fixture(scope="session")
+def cluster(engine: str, unchanged_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster under test, with the web server's image loaded."""
+    images.load(engine, images.web_archive())
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), engine)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.clean_up()
+        images.remove(engine, images.WEB)
+
+
+@pytest.fixture(autouse=True)
+def server_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Shows the end of the server's log beside a failure."""
+    yield
+    report = getattr(request.node, "report", None)
+    if report is not None and report.failed and "cluster" in request.fixturenames:
+        print(request.getfixturevalue("cluster").tail())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.report = report
+    return report
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> Api:
+    return cluster.api
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace named after the test."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:50].strip("-")
+    with cluster.namespace(name) as made:
+        yield made
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster, tmp_path: Path) -> Kubectl:
+    """The newest kubectl."""
+    found = kubectls()
+    if not found:
+        pytest.skip("no kubectl on PATH")
+    return Kubectl(found[-1], cluster.kubeconfig, tmp_path)
+
+
+@pytest.fixture(params=kubectls() or [""], ids=lambda path: Path(path).name or "none")
+def each_kubectl(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Kubectl:
+    """Every kubectl in turn."""
+    if not request.param:
+        pytest.skip("no kubectl on PATH")
+    return Kubectl(request.param, cluster.kubeconfig, tmp_path)
+
+
+@pytest.fixture
+def daemon_cli() -> list[str]:
+    """How to call the program under test."""
+    import sys
+
+    return [sys.executable, "-m", "orchestrator"]
+
+
+def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
+    """One command with its output as text."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **settings)  # type: ignore[call-overload,no-any-return]
