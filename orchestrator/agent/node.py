@@ -83,12 +83,19 @@ class NodeReporter:
             node = await self._client.create(NODES, node)
         except AlreadyExists:
             node = await self._client.get(NODES, name)
+            self._adopt(node)
             missing = {
                 k: v for k, v in self._labels().items() if (node["metadata"].get("labels") or {}).get(k) != v
             }
             if missing:
                 node = await self._client.patch(NODES, name, "", {"metadata": {"labels": missing}})
         return await self._write(node)
+
+    def _adopt(self, node: Object) -> None:
+        """A node that was Ready a moment ago stays so: its pods are not to leave their Services meanwhile."""
+        conditions = (node.get("status") or {}).get("conditions") or ()
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            self._network_problem = ""
 
     async def network_ready(self) -> None:
         """The pod network is set up: from now on the node can be Ready. Writes the status."""
@@ -123,16 +130,23 @@ class NodeReporter:
             try:
                 lease = await self._client.get(LEASES, name, LEASE_NAMESPACE)
             except NotFound:
-                return await self._client.create(LEASES, self._lease(), LEASE_NAMESPACE)
+                return await self._client.create(LEASES, await self._lease(), LEASE_NAMESPACE)
         spec = {**lease.get("spec", {}), "holderIdentity": name, "leaseDurationSeconds": LEASE_S}
         spec["renewTime"] = micro_timestamp(self._clock.now_s())
         return await self._client.update(LEASES, {**lease, "spec": spec})
 
-    def _lease(self) -> Object:
+    async def _lease(self) -> Object:
+        """A new lease; it goes with its node."""
+        name = self._facts.name
+        uid = (await self._client.get(NODES, name))["metadata"]["uid"]
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._facts.name, "namespace": LEASE_NAMESPACE},
+            "metadata": {
+                "name": name,
+                "namespace": LEASE_NAMESPACE,
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
+            },
             "spec": {
                 "holderIdentity": self._facts.name,
                 "leaseDurationSeconds": LEASE_S,

@@ -166,6 +166,8 @@ class Prober:
                     return code == 0, output.decode(errors="replace")
         except TimeoutError:
             return False, f"probe timed out after {timeout_s:g}s"
+        except aiohttp.ClientConnectorError as error:
+            return False, f"dial tcp {error.host}:{error.port}: connect: {(error.strerror or '').lower()}"
         except (OSError, aiohttp.ClientError, RuntimeFailure, ValueError) as error:
             return False, str(error) or type(error).__name__
         return False, f"probe has no handler that this node can run: {sorted(probe)}"

@@ -25,6 +25,7 @@ from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import PODS
 from orchestrator.base.backoff import Backoff
+from orchestrator.base.clock import Clock
 from orchestrator.network.dataplane.interface import NetworkError
 from orchestrator.runtime.interface import Container, RuntimeEvent, RuntimeFailure, Sandbox
 
@@ -149,7 +150,7 @@ class PodWorker:
         if due_s == float("inf"):
             await event.wait()
             return
-        alarm = self.context.supervisor.spawn("alarm", _ring(clock.sleep(due_s - clock.now_s()), event))
+        alarm = self.context.supervisor.spawn("alarm", _ring(clock, due_s, event))
         try:
             await event.wait()
         finally:
@@ -395,8 +396,8 @@ class PodWorker:
             self._take(fresh)
 
 
-async def _ring(sleep: Coroutine[None, None, None], event: asyncio.Event) -> None:
-    await sleep
+async def _ring(clock: Clock, due_s: float, event: asyncio.Event) -> None:
+    await clock.sleep(due_s - clock.now_s())
     event.set()
 
 
