@@ -86,19 +86,18 @@ def load(file: Path | None, flags: dict[str, Any]) -> Config:
 
     Raises `StartupError` naming an unreadable file, an unknown key or a value of the wrong type.
     """
-    settings: dict[str, Any] = {}
     path = file or (DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None)
-    if path is not None:
-        settings.update(_read(path))
-    settings.update({key: value for key, value in flags.items() if value is not None})
-    known = {f.name: f for f in fields(Config)}
+    known = sorted(f.name for f in fields(Config))
     config = Config()
-    for key, value in settings.items():
-        if key not in known:
-            raise StartupError(
-                f"{path}: unknown setting {key!r}.", f"Known settings: {', '.join(sorted(known))}."
-            )
-        config = replace(config, **{key: _typed(key, value, getattr(config, key))})
+    # One after the other, so that a fault in the file is told even where a flag wins.
+    for source, settings in ((path, _read(path) if path else {}), ("command line", flags)):
+        for key, value in settings.items():
+            if key not in known:
+                raise StartupError(
+                    f"{source}: unknown setting {key!r}.", f"Known settings: {', '.join(known)}."
+                )
+            if value is not None:
+                config = replace(config, **{key: _typed(f"{source}: {key}", value, getattr(config, key))})
     return config
 
 
@@ -130,7 +129,7 @@ def _typed(key: str, value: Any, default: Any) -> Any:
         return tuple(value)
     if type(value) is wanted:
         return value
-    raise StartupError(f"Setting {key} is {value!r}.", f"It must be {_TYPES[wanted]}.")
+    raise StartupError(f"{key} is {value!r}.", f"It must be {_TYPES[wanted]}.")
 
 
 def _network(text: str, name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -12,6 +12,7 @@ import structlog
 from orchestrator import config as settings
 from orchestrator.base import garbage, log, systemd
 from orchestrator.base.clock import SystemClock
+from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
 
@@ -69,12 +70,14 @@ async def _serve(config: Config) -> None:
     clock = SystemClock()
     daemon, supervisor = Daemon(config, clock), Supervisor("process", clock)
     supervisor.serve("watchdog", lambda: systemd.watchdog(clock))
-    starting = supervisor.spawn("start", daemon.start())
+    starting = supervisor.spawn("start", _start(daemon))
     stopping = supervisor.spawn("stop", stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
-            await starting
+            refusal = await starting
+            if refusal is not None:
+                raise refusal
             systemd.notify("READY=1")
             garbage.settle()
             supervisor.serve("garbage", lambda: garbage.collect(clock))
@@ -82,6 +85,15 @@ async def _serve(config: Config) -> None:
     finally:
         systemd.notify("STOPPING=1")
         await _stop(daemon, supervisor)
+
+
+async def _start(daemon: Any) -> StartupError | None:
+    """A host that can't run the daemon is no failed task: the refusal is told once, in words."""
+    try:
+        await daemon.start()
+    except StartupError as error:
+        return error
+    return None
 
 
 async def _stop(daemon: Any, supervisor: Supervisor) -> None:
