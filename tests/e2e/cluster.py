@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 
@@ -170,6 +170,7 @@ class Cluster:
         self.kubeconfig = directory / "kubeconfig"
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.answered_s = 0.0
         self.config.write_text(
             f'data_dir = "{directory}/data"\n'
             f'run_dir = "{directory}/run"\n'
@@ -202,21 +203,23 @@ class Cluster:
         return [sys.executable, "-m", "orchestrator", *arguments, "--config", str(self.config)]
 
     def start(self) -> None:
-        """Start and wait until it is ready and its node too."""
+        """Start and wait until it is ready and its node too. `answered_s` is when it first gave its pods."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command("server"), cwd=ROOT, stdout=log, stderr=log, env={**os.environ, MARKER: "1"}
+                self.command("server"), cwd=ROOT, stdout=log, stderr=log, env=_environment()
             )
-        wait_for(self._ready, "/readyz answers 200", START_DEADLINE_S)
+        wait_for(lambda: self._answers("/api/v1/pods"), "the API answers", START_DEADLINE_S)
+        self.answered_s = time.monotonic()
+        wait_for(lambda: self._answers("/readyz"), "/readyz answers 200", START_DEADLINE_S)
         wait_for(lambda: condition(self.node, "Ready") == "True", "the node is Ready")
 
-    def _ready(self) -> bool:
+    def _answers(self, path: str) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the server has ended: {self.tail()}"
         if not self.kubeconfig.exists():
             return False
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self.api.call("GET", "/readyz").code == 200
+            return self.api.call("GET", path).code == 200
         return False
 
     def kill(self) -> None:
@@ -250,13 +253,18 @@ class Cluster:
         wanted = [f"orchestrator.internal/instance={self.instance}"]
         wanted += [f"io.kubernetes.{key.replace('_', '.')}={value}" for key, value in labels.items()]
         filters = json.dumps({"label": wanted}, separators=(",", ":"))
-        done = subprocess.run(
-            ["curl", "-sG", "--unix-socket", self.engine, "--data-urlencode", f"filters={filters}",
-             "http://localhost/containers/json"],
-            capture_output=True, check=True, timeout=30,
-        )  # fmt: skip
-        found: list[Object] = json.loads(done.stdout)
+        found: list[Object] = self.engine_call("GET", f"containers/json?filters={quote(filters)}")
         return found
+
+    def engine_call(self, method: str, path: str) -> Any:
+        """A request to the engine itself; the decoded answer, if there is one."""
+        done = subprocess.run(
+            ["curl", "-sf", "-X", method, "--unix-socket", self.engine, f"http://localhost/{path}"],
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
+        return json.loads(done.stdout) if done.stdout else None
 
     @contextlib.contextmanager
     def namespace(self, name: str) -> Iterator[str]:
@@ -271,6 +279,11 @@ class Cluster:
             yield name
         finally:
             self.api.delete(f"/api/v1/namespaces/{name}")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, marked; compiled modules are kept as they are where the program is installed."""
+    return {**os.environ, MARKER: "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def condition(obj: Object, kind: str) -> str:

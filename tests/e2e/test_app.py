@@ -1,7 +1,6 @@
 """The main job: three web servers with configuration, secret, limits and probes behind two Services."""
 
 import base64
-import json
 import re
 import subprocess
 import urllib.request
@@ -97,12 +96,7 @@ def test_containers_get_configuration_secret_and_limits(app, cluster, kubectl):
     assert kubectl("exec", pod, "--", "sh", "-c", 'echo "$COLOUR $TOKEN"') == "green s3cret\n"
     assert kubectl("exec", pod, "--", "cat", "/config/motd", "/secret/token") == "welcome\ns3cret"
     facts = cluster.containers(pod_name=pod, container_name="web")[0]
-    limits = json.loads(
-        subprocess.run(
-            ["curl", "-s", "--unix-socket", cluster.engine, f"http://localhost/containers/{facts['Id']}/json"],
-            capture_output=True, check=True,
-        ).stdout
-    )["HostConfig"]  # fmt: skip
+    limits = cluster.engine_call("GET", f"containers/{facts['Id']}/json")["HostConfig"]
     assert limits["Memory"] == 32 * 1024 * 1024
     assert limits["CpuQuota"] / limits["CpuPeriod"] == 0.5
 
