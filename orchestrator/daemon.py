@@ -7,6 +7,8 @@
 Nothing on the host is changed before every check has passed. Called by `cli` only.
 """
 
+import asyncio
+import importlib
 import random
 import resource as limits
 from contextlib import AsyncExitStack
@@ -17,29 +19,24 @@ from orchestrator import __version__
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.admission.plugins import default_plugins
 from orchestrator.api import resources as table
-from orchestrator.api.access import ADMIN, component
+from orchestrator.api.access import ADMIN
 from orchestrator.api.openapi import OpenAPI
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.schema import Schemas
 from orchestrator.assembly import bootstrap, host
 from orchestrator.assembly.access import Access
 from orchestrator.assembly.certificates import Certificates
-from orchestrator.assembly.clients import Clients, recorder_of
+from orchestrator.assembly.clients import Clients
 from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
-from orchestrator.assembly.nodes import Nodes
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
-from orchestrator.client.events import EventRecorder
-from orchestrator.client.local import LocalClient
 from orchestrator.config import Config
-from orchestrator.controllers.all import build as build_controllers
 from orchestrator.informer.cache import Informers
-from orchestrator.informer.controller import Runner
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
-from orchestrator.scheduler.scheduler import Scheduler
+from orchestrator.runtime.interface import Runtime
 from orchestrator.server.app import ApiServer
 from orchestrator.server.health import Health
 from orchestrator.server.metrics import Metrics
@@ -83,9 +80,7 @@ class Daemon:
         instance = host.instance_id(config.data_dir)
         self._check(instance)
         raise_file_limit()
-        nodes = Nodes(config, instance, self.clock, self._rng)
-        self._stack.push_async_callback(nodes.close)
-        await nodes.find_engine()
+        runtime = await self._find_engine(instance)
         host.make_directories(config, instance)
         certificates = Certificates(config, self.clock)
         store = await self._open_store()
@@ -93,7 +88,9 @@ class Daemon:
         access = Access(certificates.signing_key(), registry, self.clock)
         api = self._serve(certificates, store, registry, access)
         await self._listen(api, certificates)
-        await self._begin(registry, access, certificates, nodes)
+        clients = Clients(registry, access, self.reviews)
+        informers = await self._make_ready(clients, access)
+        await self._begin_work(clients, informers, certificates, instance, runtime)
 
     def _check(self, instance: str) -> None:
         config = self.config
@@ -107,6 +104,16 @@ class Daemon:
             host.check_root()
             host.check_port(config.node_ip, config.agent_port, "the node agent", "--agent-port")
             host.check_ranges(config, instance)
+
+    async def _find_engine(self, instance: str) -> Runtime | None:
+        if self.config.no_agent:
+            return None
+        from orchestrator.assembly.engine import Engine
+
+        engine = Engine(self.config, instance, self.clock)
+        self._stack.push_async_callback(engine.close)
+        await engine.find()
+        return engine.runtime
 
     async def _open_store(self) -> LogStore:
         supervisor = self._supervisor("store")
@@ -157,55 +164,48 @@ class Daemon:
         self._stack.push_async_callback(api.close)
         certificates.write_kubeconfig(self.port)
 
-    async def _begin(
-        self, registry: Registry, access: Access, certificates: Certificates, nodes: Nodes
-    ) -> None:
-        """Everything that works through clients."""
-        config = self.config
-        clients = Clients(registry, access, self.reviews)
+    async def _make_ready(self, clients: Clients, access: Access) -> Informers:
+        """The objects that every cluster has, and the roles known: from here on `/readyz` says ok."""
+        config, admin = self.config, clients.as_identity(ADMIN)
         await bootstrap.write(
-            clients.as_identity(ADMIN),
+            admin,
             service_cidr=config.service_cidr,
             dns_address=config.dns_address,
             api_address=config.advertise_address,
             api_port=self.port,
         )
-        supervisor = self._supervisor("informers")
-        informers = Informers(clients.as_identity(ADMIN), supervisor, self.clock)
+        informers = Informers(admin, self._supervisor("informers"), self.clock)
         access.connect(informers)
-        self._start_deciders(clients, informers, certificates)
-        nodes.watch(informers)
         informers.start()
         await informers.synced()
         self._not_ready = ""
+        log.info("ready", version=__version__, port=self.port)
+        return informers
+
+    async def _begin_work(
+        self,
+        clients: Clients,
+        informers: Informers,
+        certificates: Certificates,
+        instance: str,
+        runtime: Runtime | None,
+    ) -> None:
+        """Deciders, then nodes. Their modules are loaded aside: the API answers meanwhile."""
+        for name in ("deciders", "nodes"):
+            await asyncio.to_thread(importlib.import_module, f"orchestrator.assembly.{name}")
+        from orchestrator.assembly.deciders import Deciders
+        from orchestrator.assembly.nodes import Nodes
+
+        deciders = Deciders(clients, informers, self.clock, self._rng)
+        self._supervisors.extend(deciders.supervisors)
+        self._stack.push_async_callback(deciders.stop)
+        deciders.start(self.table, certificates.ca_pem.decode(), self.config.pod_cidr)
+        nodes = Nodes(self.config, instance, runtime, self.clock, self._rng)
+        nodes.watch(informers)
+        await informers.synced()
         self._supervisor("certificates").serve("renewal", certificates.renew)
         self._stack.push_async_callback(nodes.stop)
         await nodes.start(clients, certificates)
-        log.info("ready", version=__version__, port=self.port, node=config.node_name)
-
-    def _start_deciders(self, clients: Clients, informers: Informers, certificates: Certificates) -> None:
-        """Scheduler and controllers, each under its own identity and supervisor."""
-        supervisor = self._supervisor("scheduler")
-        client, recorder = self._component(clients, "kube-scheduler", supervisor)
-        scheduler = Scheduler(client, informers, self.clock, recorder, self._rng)
-        supervisor.serve("loop", scheduler.run)
-        supervisor = self._supervisor("controllers")
-        client, recorder = self._component(clients, "kube-controller-manager", supervisor)
-        for controller in build_controllers(
-            client,
-            self.clock,
-            recorder,
-            self.table,
-            ca_pem=certificates.ca_pem.decode(),
-            pod_cidr=self.config.pod_cidr,
-        ):
-            Runner(controller, informers, supervisor, self.clock).start()
-
-    def _component(
-        self, clients: Clients, name: str, supervisor: Supervisor
-    ) -> tuple[LocalClient, EventRecorder]:
-        client = clients.as_identity(component(name))
-        return client, recorder_of(client, name, "", supervisor, self.clock)
 
     def _supervisor(self, name: str) -> Supervisor:
         supervisor = Supervisor(name, self.clock)

@@ -1,8 +1,4 @@
-"""The nodes of this process: the host's own, with its network, and simulated ones. Called by `daemon`.
-
-`find_engine` changes nothing on the host but loads the pause image into the engine; it runs before anything else
-is made, so that a host without an engine stays as it was.
-"""
+"""The nodes of this process: the host's own, with its network, and simulated ones. Called by `daemon`."""
 
 import asyncio
 import random
@@ -31,7 +27,6 @@ from orchestrator.network.dataplane.select import select_renderer
 from orchestrator.network.dns.cluster import ClusterDNS
 from orchestrator.network.proxy import ServiceProxy
 from orchestrator.runtime.interface import Runtime
-from orchestrator.runtime.select import select as select_runtime
 from orchestrator.runtime.simulated import SimulatedRuntime
 from orchestrator.web.listener import Listener
 
@@ -48,26 +43,17 @@ SIMULATED_IP = "10.255.{}.{}"
 class Nodes:
     """Owner of the agents, the node network and the DNS server of this process."""
 
-    def __init__(self, config: Config, instance: str, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, config: Config, instance: str, runtime: Runtime | None, clock: Clock, rng: random.Random
+    ) -> None:
+        """`runtime` is the host's engine; None where the host is no node."""
         self._config = config
         self._instance = instance
         self._clock = clock
         self._rng = rng
         self._stack = AsyncExitStack()
-        self._engine = Supervisor("engine", clock)
-        self._runtime: Runtime | None = None
+        self._runtime = runtime
         self._proxy: ServiceProxy | None = None
-
-    async def find_engine(self) -> None:
-        """The host's container engine and packet filter. Raises `StartupError` where one is missing."""
-        config = self._config
-        if config.no_agent:
-            return
-        if config.runtime != "simulated":
-            await select_renderer(self._instance, config.pod_cidr)
-        self._runtime = await select_runtime(
-            config.runtime, config.runtime_endpoint, self._instance, self._clock, self._engine
-        )
 
     def watch(self, informers: Informers) -> None:
         """Say which objects the nodes look at; before the informers start."""
@@ -89,12 +75,6 @@ class Nodes:
     async def stop(self) -> None:
         """Stop working; containers, links and rules stay."""
         await self._stack.aclose()
-
-    async def close(self) -> None:
-        """Let go of the engine."""
-        if self._runtime is not None:
-            await self._runtime.close()
-        await self._engine.stop()
 
     async def _start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
         config = self._config
