@@ -1,7 +1,6 @@
 """A host on which the server can't run: a clear message, code 1, and nothing has changed."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import pytest
 
 from tests.e2e import inventory
 from tests.e2e.cluster import ROOT, free_port
-from tests.e2e.conftest import lacking
 
 pytestmark = pytest.mark.e2e
 
@@ -58,16 +56,12 @@ def test_no_engine(start):
     assert "apt-get install docker.io" in message
 
 
-def test_no_root(start, tmp_path):
-    if shutil.which("setpriv") is None:
-        lacking("setpriv is not installed")
-    readable = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", "import click"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if readable.returncode:
-        pytest.skip("another user can't run this Python: it lies in a private directory")
-    message = start(prefix=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+def test_no_root(start):
+    # In a user namespace without a mapping we are nobody, and still may read this Python.
+    prefix = ("unshare", "--user")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel forbids user namespaces")
+    message = start(prefix=prefix)
     assert "needs root" in message
     assert "--no-agent" in message
 
