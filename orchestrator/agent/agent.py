@@ -147,6 +147,7 @@ class Agent:
     async def stop(self) -> None:
         """Stop working; containers, links and mounts stay as they are."""
         self.ready = False
+        self._feed.close()
         await self._supervisor.stop()
         if self._prober is not None:
             await self._prober.close()

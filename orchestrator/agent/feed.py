@@ -47,6 +47,9 @@ class PodFeed(Protocol):
     def on_change(self, handler: Handler) -> None:
         """Call `handler(old, new)` after each change of one of them."""
 
+    def close(self) -> None:
+        """Call nobody any more."""
+
 
 class PodFeeds:
     """Feeds of many nodes over one informer. Owner: the process's composition root."""
@@ -67,6 +70,10 @@ class PodFeeds:
     def add(self, node: str, handler: Handler) -> None:
         self._handlers.setdefault(node, []).append(handler)
 
+    def forget(self, node: str) -> None:
+        """The node's agent has ended."""
+        self._handlers.pop(node, None)
+
     def _route(self, old: Item | None, new: Item | None) -> None:
         item = new or old
         assert item is not None
@@ -86,3 +93,6 @@ class NodeFeed:
 
     def on_change(self, handler: Handler) -> None:
         self._feeds.add(self._node, handler)
+
+    def close(self) -> None:
+        self._feeds.forget(self._node)
