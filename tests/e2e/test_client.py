@@ -6,7 +6,8 @@ from kubernetes.client import ApiException
 
 from tests.e2e import images
 
-pytestmark = pytest.mark.e2e
+# The client leaves sockets to the garbage collector.
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture
