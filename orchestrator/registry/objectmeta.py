@@ -22,17 +22,17 @@ _IGNORED = ("resourceVersion", "selfLink", "managedFields", *_SYSTEM)
 WRONG_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 
 
-def typed(resource: Resource, obj: Object) -> Object:
-    """`obj` with `apiVersion` and `kind` of its row. Raises `BadRequest` where it says something else."""
-    api_version = obj.get("apiVersion") or resource.api_version
-    kind = obj.get("kind") or resource.kind
-    if api_version != resource.api_version:
+def typed(wanted_version: str, wanted_kind: str, obj: Object) -> Object:
+    """`obj` with the `apiVersion` and `kind` wanted. Raises `BadRequest` where it says something else."""
+    api_version = obj.get("apiVersion") or wanted_version
+    kind = obj.get("kind") or wanted_kind
+    if api_version != wanted_version:
         raise BadRequest(
             f"the API version in the data ({api_version}) does not match "
-            f"the expected API version ({resource.api_version})"
+            f"the expected API version ({wanted_version})"
         )
-    if kind != resource.kind:
-        raise BadRequest(f"{kind} in version {api_version!r} cannot be handled as a {resource.kind}")
+    if kind != wanted_kind:
+        raise BadRequest(f"{kind} in version {api_version!r} cannot be handled as a {wanted_kind}")
     if not isinstance(obj.get("metadata") or {}, dict):
         raise BadRequest("metadata: must be an object")
     return {**obj, "apiVersion": api_version, "kind": kind, "metadata": obj.get("metadata") or {}}

@@ -17,7 +17,7 @@ from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
 from orchestrator.registry.listing import list_items
-from orchestrator.registry.patching import Patch, SchemaChecker
+from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
@@ -59,6 +59,13 @@ class Registry:
     def revision(self) -> int:
         """The newest visible revision."""
         return self._storage.revision
+
+    def checked(self, kind: GroupVersionKind, obj: Object, options: WriteOptions) -> tuple[Object, list[str]]:
+        """The body of a kind that is only asked with, as its schema allows it, and warnings.
+
+        Raises `BadRequest` for another kind, for wrong types, and for what strict validation refuses.
+        """
+        return self._writer.checked_kind(kind, obj, options)
 
     async def find(self, resource: Resource, namespace: str, name: str) -> Item | None:
         """The object, or None."""

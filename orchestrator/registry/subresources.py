@@ -19,6 +19,7 @@ from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.writing import Target, Writer
 
+BINDING, EVICTION, SCALE = ("", "v1", "Binding"), ("policy", "v1", "Eviction"), ("autoscaling", "v1", "Scale")
 _REPLICAS_MAX = 2**31 - 1
 
 
@@ -36,6 +37,9 @@ class Subresources:
         self, namespace: str, name: str, binding: Object, options: WriteOptions, identity: Identity
     ) -> Written:
         """Assign the pod to `binding.target.name`. Raises `Conflict` when it has a node or is going."""
+        binding, warnings = self._writer.checked_kind(BINDING, binding, options)
+        if (binding["metadata"].get("name") or name) != name:
+            raise BadRequest("name in URL does not match name in Binding object")
         target = binding.get("target") or {}
         node = target.get("name") or ""
         if target.get("kind") not in (None, "", "Node"):
@@ -46,7 +50,7 @@ class Subresources:
         now = timestamp(self._clock.now_s())
 
         def assigned(pod: Object) -> tuple[Object, list[str]]:
-            return _assigned(pod, name, node, given, now), []
+            return _assigned(pod, name, node, given, now), warnings
 
         where = Target(PODS, namespace, name, options, identity, "binding")
         return await self._writer.modify(where, assigned, rules=False)
@@ -57,7 +61,10 @@ class Subresources:
         self, namespace: str, name: str, eviction: Object, options: WriteOptions, identity: Identity
     ) -> Deleted:
         """Delete the pod with the options that the eviction carries."""
-        if ((eviction.get("metadata") or {}).get("name") or name) != name:
+        if eviction.get("apiVersion") == "policy/v1beta1":  # the same fields; older clients ask with it
+            eviction = {**eviction, "apiVersion": "policy/v1"}
+        eviction, _ = self._writer.checked_kind(EVICTION, eviction, options)
+        if (eviction["metadata"].get("name") or name) != name:
             raise BadRequest("name in URL does not match name in Eviction object")
         where = Target(PODS, namespace, name, options, identity, "eviction")
         return await self._writer.delete(
@@ -111,10 +118,10 @@ class Subresources:
     ) -> Written:  # fmt: skip
         def scaled(obj: Object) -> tuple[Object, list[str]]:
             shown = scale_of(Item(encode(obj), int(obj["metadata"]["resourceVersion"]))).object
-            scale = wanted(shown)
+            scale, warnings = self._writer.checked_kind(SCALE, wanted(shown), options)
             replicas = _replicas(name, scale)
             spec = {**(obj.get("spec") or {}), "replicas": replicas}
-            return {**obj, "metadata": _conditional(obj, scale), "spec": spec}, []
+            return {**obj, "metadata": _conditional(obj, scale), "spec": spec}, warnings
 
         where = Target(resource, namespace, name, options, identity, "scale")
         written = await self._writer.modify(where, scaled)
@@ -141,21 +148,16 @@ def scale_of(item: Item) -> Item:
 
 
 def delete_options(body: Object | None, dry_run: bool = False) -> DeleteOptions:
-    """A `DeleteOptions` object as it stands in a body. Raises `BadRequest` for wrong types."""
+    """A `DeleteOptions` object of a body whose types have been checked."""
     body = body or {}
     preconditions = body.get("preconditions") or {}
-    grace, orphan = body.get("gracePeriodSeconds"), body.get("orphanDependents")
-    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
-        raise BadRequest("gracePeriodSeconds: must be a whole number")
-    if orphan is not None and not isinstance(orphan, bool):
-        raise BadRequest("orphanDependents: must be true or false")
     return DeleteOptions(
-        grace_period_s=grace,
+        grace_period_s=body.get("gracePeriodSeconds"),
         propagation_policy=body.get("propagationPolicy") or "",
         uid=preconditions.get("uid") or "",
         resource_version=preconditions.get("resourceVersion") or "",
         dry_run=dry_run or "All" in (body.get("dryRun") or ()),
-        orphan_dependents=orphan,
+        orphan_dependents=body.get("orphanDependents"),
     )
 
 
@@ -193,9 +195,7 @@ def _conditional(obj: Object, given: Object) -> Object:
 
 
 def _replicas(name: str, scale: Object) -> int:
-    replicas = (scale.get("spec") or {}).get("replicas") or 0
-    if isinstance(replicas, bool) or not isinstance(replicas, int):
-        raise BadRequest("spec.replicas: must be a whole number")
+    replicas: int = (scale.get("spec") or {}).get("replicas") or 0
     if not 0 <= replicas <= _REPLICAS_MAX:
         text = f"Invalid value: {replicas}: must be greater than or equal to 0"
         cause = Cause("FieldValueInvalid", text, "spec.replicas")

@@ -27,7 +27,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry import claims, deletion, objectmeta
-from orchestrator.registry.patching import SchemaChecker
+from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
@@ -267,8 +267,14 @@ class Writer:
 
     def checked(self, resource: Resource, obj: Object, options: WriteOptions) -> tuple[Object, list[str]]:
         """`obj` with its kind, as the schema allows it. Raises `BadRequest`."""
-        obj = objectmeta.typed(resource, obj)
-        kind = (resource.group, resource.version, resource.kind)
+        return self.checked_kind((resource.group, resource.version, resource.kind), obj, options)
+
+    def checked_kind(
+        self, kind: GroupVersionKind, obj: Object, options: WriteOptions
+    ) -> tuple[Object, list[str]]:
+        """The same for a kind that has no row of its own, such as the bodies of subresources."""
+        group, version, name = kind
+        obj = objectmeta.typed(f"{group}/{version}" if group else version, name, obj)
         return self._schemas.check(kind, obj, options.field_validation, options.duplicate_fields)
 
     def _strategy(self, resource: Resource) -> Strategy:

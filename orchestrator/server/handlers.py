@@ -37,6 +37,8 @@ _SHOWN_WHEN_DELETED = frozenset(
 )  # fmt: skip
 """Resources whose deletion answers the object; others answer a `Status`. Source: Kubernetes' REST storage."""
 
+TOKEN_REQUEST = ("authentication.k8s.io", "v1", "TokenRequest")
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -148,7 +150,7 @@ class Handlers:
         options = self._options(call, "CreateOptions")
         obj, options = await _body(call, options)
         if self._reviews.handles(call.resource):
-            return await self._review(call, obj)
+            return await self._review(call, obj, options)
         if call.resource.plural == "bindings" and not call.resource.stored:
             return await self._bound(call, _name_of(obj), obj, options)
         written = await self._registry.create(call.resource, call.namespace, obj, options, call.identity)
@@ -215,25 +217,27 @@ class Handlers:
         return await self._bound(call, call.info.name, obj, options)
 
     async def _bound(self, call: Call, name: str, obj: Object, options: WriteOptions) -> Response:
-        _check_kind(obj, "Binding", ("v1",))
         await self._registry.subresources.bind(call.namespace, name, obj, options, call.identity)
         return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
 
     async def _evict(self, call: Call) -> Response:
         obj, options = await _body(call, self._options(call, "CreateOptions"))
-        _check_kind(obj, "Eviction", ("policy/v1", "policy/v1beta1"))
         await self._registry.subresources.evict(call.namespace, call.info.name, obj, options, call.identity)
         return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
 
     async def _token(self, call: Call) -> Response:
-        obj, _ = await _body(call, self._options(call, "CreateOptions"))
-        _check_kind(obj, "TokenRequest", ("authentication.k8s.io/v1",))
+        obj, options = await _body(call, self._options(call, "CreateOptions"))
+        obj, warnings = self._registry.checked(TOKEN_REQUEST, obj, options)
         answer = await self._reviews.token(call.namespace, call.info.name, obj)
-        return Answer(201, _encode(answer), HEADERS)
+        return Answer(201, _encode(answer), HEADERS + warning_headers(warnings))
 
-    async def _review(self, call: Call, obj: Object) -> Response:
+    async def _review(self, call: Call, obj: Object, options: WriteOptions) -> Response:
+        resource = call.resource
+        obj, warnings = self._registry.checked(
+            (resource.group, resource.version, resource.kind), obj, options
+        )
         answer = await self._reviews.answer(call.resource, obj, call.namespace, call.identity)
-        return Answer(201, _encode(answer), HEADERS)
+        return Answer(201, _encode(answer), HEADERS + warning_headers(warnings))
 
     # answers
 
@@ -307,17 +311,6 @@ def _name_of(obj: Object) -> str:
     metadata = obj.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else ""
-
-
-def _check_kind(obj: Object, kind: str, api_versions: tuple[str, ...]) -> None:
-    given = obj.get("kind") or kind
-    version = obj.get("apiVersion") or api_versions[0]
-    if version not in api_versions:
-        raise BadRequest(
-            f"the API version in the data ({version}) does not match the expected API version ({api_versions[0]})"
-        )
-    if given != kind:
-        raise BadRequest(f'{given} in version "{version}" cannot be handled as a {kind}')
 
 
 async def _body(call: Call, options: WriteOptions) -> tuple[Object, WriteOptions]:

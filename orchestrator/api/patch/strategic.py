@@ -15,7 +15,7 @@ A null removes a field. Lists without a merge strategy are replaced. Nothing is 
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.api.errors import BadRequest, Invalid
+from orchestrator.api.errors import BadRequest, Cause, Invalid
 from orchestrator.api.item import Object
 from orchestrator.api.patch.merge import DEPTH_MAX
 from orchestrator.api.patch.schema_node import SchemaNode
@@ -34,7 +34,22 @@ def strategic_patch(obj: Object, patch: Any, node: SchemaNode | None) -> Object:
     without its merge key."""
     if not isinstance(patch, dict):
         raise BadRequest("error decoding patch: a strategic merge patch must be an object")
-    return _merge_object(obj, patch, node, 0)
+    try:
+        return _merge_object(obj, patch, node, 0)
+    except _Unidentified as error:
+        field = ".".join(reversed(error.path))
+        why = f"does not contain declared merge key: {error.key}" if error.key else "no merge key is known"
+        cause = Cause("FieldValueInvalid", f"Invalid value: an element {why}", field)
+        what = "the server rejected our request due to an error in our request"
+        raise Invalid(f"{what}: {field}: {cause.message}", causes=(cause,)) from None
+
+
+class _Unidentified(Exception):
+    """An element of a merged list lacks `key`, the list's merge key. `path` grows outwards from the list."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.path: list[str] = []
 
 
 def _merge_object(target: Any, patch: Object, node: SchemaNode | None, depth: int) -> Object:
@@ -51,15 +66,19 @@ def _merge_object(target: Any, patch: Object, node: SchemaNode | None, depth: in
             target = {}
     result = _retained(target if isinstance(target, dict) else {}, patch)
     for key, value in patch.items():
-        if key == _RETAIN:
-            continue
-        if key.startswith("$"):
-            _apply_list_directive(result, patch, key, node)
-        elif value is None:
-            result.pop(key, None)
-        else:
-            child = node.child(key) if node else None
-            result[key] = _merge_value(result.get(key), value, child, _order_of(patch, key), depth + 1)
+        try:
+            if key == _RETAIN:
+                continue
+            if key.startswith("$"):
+                _apply_list_directive(result, patch, key, node)
+            elif value is None:
+                result.pop(key, None)
+            else:
+                child = node.child(key) if node else None
+                result[key] = _merge_value(result.get(key), value, child, _order_of(patch, key), depth + 1)
+        except _Unidentified as error:
+            error.path.append(key.rpartition("/")[2] if key.startswith("$") else key)
+            raise
     return result
 
 
@@ -181,14 +200,11 @@ def _identity(sample: list[Any], node: SchemaNode | None) -> _Identity:
         return _hashable
     key = node.merge_key if node else ""
     if not key:
-        raise Invalid("the server rejected our request due to an error in our request: no merge key is known")
+        raise _Unidentified("")
 
     def of_object(element: Any) -> Any:
         if not isinstance(element, dict) or key not in element:
-            raise Invalid(
-                "the server rejected our request due to an error in our request:"
-                f" map: {element} does not contain declared merge key: {key}"
-            )
+            raise _Unidentified(key)
         return _hashable(element[key])
 
     return of_object

@@ -1,0 +1,266 @@
+"""Whatever stands in a body: an answer below 500, a `Status` that says why, and a server that goes on.
+
+Valid objects of every kind are bent in one place each: every field once, with values drawn from all that ever
+broke a decoder. The draws are the same in every run; `BAD_INPUT_SEED` draws others, for long campaigns.
+"""
+
+import asyncio
+import copy
+import json
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.api.resources import BUILT_IN, Resource
+from tests.contract.api_support import Cluster
+
+SEED = int(os.environ.get("BAD_INPUT_SEED", "7"))
+REQUESTS_MAX = int(os.environ.get("BAD_INPUT_REQUESTS", "1500"))
+AT_ONCE = 16
+
+META = {"labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["e.f/g"], "ownerReferences": [
+    {"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "u", "controller": True, "blockOwnerDeletion": True}
+]}  # fmt: skip
+PROBE = {
+    "httpGet": {"path": "/", "port": "http", "httpHeaders": [{"name": "A", "value": "b"}]},
+    "periodSeconds": 5,
+}
+CONTAINER = {
+    "name": "c", "image": "i", "command": ["a"], "args": ["b"], "ports": [{"name": "http", "containerPort": 80}],
+    "env": [{"name": "A", "value": "b"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}},
+            {"name": "D", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}}],
+    "envFrom": [{"secretRef": {"name": "s"}, "prefix": "P_"}],
+    "resources": {"requests": {"cpu": "100m", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "2Mi"}},
+    "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}],
+    "livenessProbe": PROBE, "readinessProbe": {"exec": {"command": ["a"]}}, "startupProbe": {"tcpSocket": {"port": 1}},
+    "lifecycle": {"preStop": {"exec": {"command": ["a"]}}},
+    "securityContext": {"runAsUser": 1, "capabilities": {"add": ["NET_ADMIN"]}, "privileged": False},
+}  # fmt: skip
+POD_SPEC = {
+    "containers": [CONTAINER], "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always"}],
+    "volumes": [
+        {"name": "v", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}, {"name": "h", "hostPath": {"path": "/x"}},
+        {"name": "m", "configMap": {"name": "m", "defaultMode": 420, "items": [{"key": "k", "path": "p"}]}},
+        {"name": "p", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}},
+            {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}},
+    ],
+    "nodeSelector": {"a": "b"}, "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}},
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "t"}]},
+    },
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule",
+                                   "labelSelector": {"matchLabels": {"a": "b"}}}],
+    "securityContext": {"fsGroup": 1, "sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]},
+    "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["h"]}], "imagePullSecrets": [{"name": "s"}],
+    "dnsConfig": {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}, "dnsPolicy": "None",
+    "terminationGracePeriodSeconds": 1, "restartPolicy": "Always", "priority": 0, "hostNetwork": False,
+    "schedulingGates": [{"name": "g"}], "readinessGates": [{"conditionType": "t"}], "overhead": {"cpu": "1m"},
+}  # fmt: skip
+TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {
+    key: value for key, value in POD_SPEC.items() if key not in ("priority", "overhead", "schedulingGates")
+}}  # fmt: skip
+SELECTOR = {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}
+RULES = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["x"]}]
+SUBJECTS = [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]
+REFERENCE = {"kind": "Pod", "name": "p", "namespace": "default", "apiVersion": "v1", "uid": "u"}
+ATTRIBUTES = {
+    "verb": "get",
+    "group": "",
+    "resource": "pods",
+    "namespace": "default",
+    "name": "x",
+    "subresource": "",
+}
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "bindings": {"target": {"kind": "Node", "name": "n"}},
+    "configmaps": {"data": {"a": "b"}, "binaryData": {"c": "AAAA"}, "immutable": False},
+    "endpoints": {"subsets": [{"addresses": [{"ip": "10.0.0.1", "nodeName": "n", "targetRef": REFERENCE}],
+                               "ports": [{"name": "p", "port": 1, "protocol": "TCP"}]}]},
+    "events": {"involvedObject": REFERENCE, "reason": "r", "message": "m", "type": "Normal", "count": 1,
+               "firstTimestamp": "2026-01-01T00:00:00Z", "eventTime": "2026-01-01T00:00:00.000000Z",
+               "reportingComponent": "c", "reportingInstance": "i", "action": "a", "series": {"count": 2},
+               "source": {"component": "c", "host": "h"}},
+    "namespaces": {"spec": {"finalizers": ["kubernetes"]}},
+    "nodes": {"spec": {"podCIDR": "10.42.0.0/24", "podCIDRs": ["10.42.0.0/24"], "unschedulable": True,
+                       "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
+              "status": {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"},
+                         "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                         "conditions": [{"type": "Ready", "status": "True"}]}},
+    "pods": {"spec": POD_SPEC, "status": {"phase": "Running"}},
+    "secrets": {"data": {"a": "AAAA"}, "stringData": {"b": "c"}, "type": "Opaque"},
+    "serviceaccounts": {"secrets": [{"name": "s"}], "imagePullSecrets": [{"name": "s"}],
+                        "automountServiceAccountToken": True},
+    "services": {"spec": {"type": "NodePort", "selector": {"a": "b"}, "sessionAffinity": "ClientIP",
+                          "ports": [{"name": "p", "port": 1, "targetPort": "x", "protocol": "TCP"}],
+                          "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}},
+                          "externalIPs": ["1.2.3.4"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                          "externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster"}},
+    "controllerrevisions": {"revision": 1, "data": {"any": ["thing"]}},
+    "deployments": {"spec": {"replicas": 1, "selector": SELECTOR, "template": TEMPLATE, "minReadySeconds": 1,
+                             "revisionHistoryLimit": 1, "progressDeadlineSeconds": 60, "paused": True,
+                             "strategy": {"type": "RollingUpdate",
+                                          "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}}}},
+    "replicasets": {"spec": {"replicas": 1, "selector": SELECTOR, "template": TEMPLATE}},
+    "selfsubjectreviews": {},
+    "tokenreviews": {"spec": {"token": "t", "audiences": ["a"]}},
+    "localsubjectaccessreviews": {"spec": {"user": "u", "groups": ["g"], "resourceAttributes": ATTRIBUTES}},
+    "selfsubjectaccessreviews": {"spec": {"nonResourceAttributes": {"verb": "get", "path": "/x"}}},
+    "selfsubjectrulesreviews": {"spec": {"namespace": "default"}},
+    "subjectaccessreviews": {"spec": {"user": "u", "uid": "i", "groups": ["g"], "extra": {"a": ["b"]},
+                                      "resourceAttributes": ATTRIBUTES}},
+    "leases": {"spec": {"holderIdentity": "h", "leaseDurationSeconds": 1, "leaseTransitions": 1,
+                        "acquireTime": "2026-01-01T00:00:00.000000Z", "renewTime": "2026-01-01T00:00:00.000000Z"}},
+    "endpointslices": {"addressType": "IPv4", "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
+                       "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}, "hostname": "h",
+                                      "targetRef": REFERENCE, "nodeName": "n", "zone": "z"}]},
+    "clusterrolebindings": {"subjects": SUBJECTS, "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+                                                              "kind": "ClusterRole", "name": "r"}},
+    "clusterroles": {"rules": [*RULES, {"nonResourceURLs": ["/x"], "verbs": ["get"]}],
+                     "aggregationRule": {"clusterRoleSelectors": [SELECTOR]}},
+    "rolebindings": {"subjects": SUBJECTS, "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+                                                       "kind": "Role", "name": "r"}},
+    "roles": {"rules": RULES},
+}  # fmt: skip
+
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 1.5, 2**31, 2**63 - 1, 2**64, 1e300, "", "0", "-1", " ", "A_b/c d", "é\u0000\n", "x" * 300,
+    "..", "/", "a/b/c", "999.1.1.1", "10.0.0.0/99", "1e9999", "nan", "٣", "\ud800", [], {}, [[]], [{}], [None], [1],
+    {"": ""}, {"a": None}, {"a": {"b": []}}, "$patch", {"$patch": "delete"}, [{"name": "x"}] * 3,
+    [{"$patch": "replace"}], {"$retainKeys": [1, {}]}, {"$setElementOrder/containers": [{}, "x", {"name": {}}]},
+    {"$deleteFromPrimitiveList/finalizers": [{}]}, {"$setElementOrder/finalizers": ["x", None]}, [{"$patch": []}],
+)  # fmt: skip
+"""Values that replace one of a valid object."""
+
+Path = tuple[str | int, ...]
+Case = tuple[str, str, bytes, str]
+"""Method, path, body, content type."""
+
+
+def valid(resource: Resource, name: str) -> dict[str, Any]:
+    meta = {"name": name, **copy.deepcopy(META)} if resource.stored else {"name": name}
+    if resource.plural == "events" or resource.plural == "localsubjectaccessreviews":
+        meta["namespace"] = "default"
+    fields = copy.deepcopy(FIELDS[resource.plural])
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta, **fields}
+
+
+def collection(resource: Resource) -> str:
+    base = f"/apis/{resource.group}" if resource.group else "/api"
+    scope = "/namespaces/default" if resource.namespaced else ""
+    return f"{base}/{resource.version}{scope}/{resource.plural}"
+
+
+def paths(value: Any, at: Path = ()) -> Iterator[Path]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*at, key)
+        yield from paths(part, (*at, key))
+
+
+def bent(obj: Any, at: Path, value: Any) -> Any:
+    obj = copy.deepcopy(obj)
+    inner = obj
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    return obj
+
+
+def encoded(obj: Any) -> bytes:
+    return json.dumps(obj).encode()
+
+
+def mutations(rng: random.Random) -> Iterator[Case]:
+    """Endless: a kind, a field of it, a value; as a new object, an update, or a patch of that field."""
+    objects = {resource: valid(resource, "base") for resource in BUILT_IN}
+    places = [(resource, path) for resource, obj in objects.items() for path in paths(obj)]
+    number = 0
+    while True:
+        rng.shuffle(places)
+        for resource, path in places:
+            number += 1
+            value, where = rng.choice(ODD), collection(resource)
+            obj = bent({**objects[resource]}, path, value)
+            if path[:2] != ("metadata", "name") and isinstance(obj.get("metadata"), dict):
+                obj["metadata"]["name"] = f"n{number}"
+            way = (
+                rng.choice(("POST", "POST", "PUT", "merge", "strategic", "status"))
+                if resource.stored
+                else "POST"
+            )
+            validation = rng.choice(("Ignore", "Warn", "Strict"))
+            yield request(resource, where, way, path, value, obj, validation)
+
+
+def request(
+    resource: Resource, where: str, way: str, path: Path, value: Any, obj: Any, validation: str
+) -> Case:
+    query = f"?fieldValidation={validation}"
+    if way == "POST":
+        return "POST", where + query, encoded(obj), "application/json"
+    if isinstance(obj.get("metadata"), dict):
+        obj["metadata"]["name"] = "base"
+    if way == "PUT":
+        return "PUT", f"{where}/base{query}", encoded(obj), "application/json"
+    if way == "status" and resource.subresource("status"):
+        return "PUT", f"{where}/base/status{query}", encoded(obj), "application/json"
+    patch: Any = value
+    for key in reversed(path):
+        patch = {key: patch} if isinstance(key, str) else [patch]
+    kind = "merge" if way == "merge" else "strategic-merge"
+    return "PATCH", f"{where}/base{query}", encoded(patch), f"application/{kind}-patch+json"
+
+
+async def answers(cluster: Cluster, cases: list[Case]) -> list[tuple[Case, int, Any]]:
+    pending, seen = iter(cases), []
+
+    async def work() -> None:
+        for method, path, body, content_type in pending:
+            status, answer, _ = await cluster.call(method, path, body, headers={"Content-Type": content_type})
+            seen.append(((method, path, body, content_type), status, answer))
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return seen
+
+
+def fault(case: Case, status: int, answer: Any) -> str:
+    """What is wrong with an answer; empty when it is as it should be."""
+    if status < 400:
+        return ""
+    if status >= 500:
+        return f"{status} for {case}: {answer}"
+    if not isinstance(answer, dict) or answer.get("kind") != "Status" or not answer.get("message"):
+        return f"no Status for {case}: {answer}"
+    causes = answer.get("details", {}).get("causes", ())
+    if answer["code"] != status or (status == 422 and not all("field" in cause for cause in causes or ({},))):
+        return f"names no field, {case}: {answer}"
+    return ""
+
+
+async def test_every_kind_is_created_from_its_valid_object(ready: Cluster) -> None:
+    """What the mutations start from is right, so what they are refused for is the mutation."""
+    for resource in BUILT_IN:
+        if resource.plural != "bindings":
+            status, answer, _ = await ready.call("POST", collection(resource), valid(resource, "base"))
+            assert status == 201, (resource, answer)
+
+
+async def test_bent_objects_are_refused_or_taken_but_never_break_the_server(ready: Cluster) -> None:
+    for resource in BUILT_IN:
+        if resource.plural != "bindings":
+            await ready.call("POST", collection(resource), valid(resource, "base"))
+    stream = mutations(random.Random(SEED))
+    seen = await answers(ready, [next(stream) for _ in range(REQUESTS_MAX)])
+    assert not [text for case, status, answer in seen if (text := fault(case, status, answer))]
+    assert (await ready.call("GET", "/api/v1/namespaces/default"))[0] == 200
+    for resource in BUILT_IN:
+        if resource.stored:  # what was taken can be read, shown and described
+            table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+            assert (await ready.call("GET", collection(resource), headers=table))[0] == 200, resource
