@@ -59,6 +59,7 @@ class Authority:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.pair = KeyPair(directory / "ca.crt", directory / "ca.key")
         if not self.pair.key.exists():
+            self._refuse_second_ca()
             self._create_ca()
         self._certificate, self._key = self._load(self.pair)
 
@@ -76,6 +77,15 @@ class Authority:
         _write(pair.key, _key_pem(key))
         _write(pair.certificate, self._sign(spec, key).public_bytes(serialization.Encoding.PEM))
         return pair, True
+
+    def _refuse_second_ca(self) -> None:
+        """Certificates without their CA's key: a new CA would silently lock every client out."""
+        issued = sorted(path.name for path in self._directory.glob("*.crt") if path != self.pair.certificate)
+        if self.pair.certificate.exists() and issued:
+            raise StartupError(
+                f"{self.pair.key} is missing, but its CA has issued {', '.join(issued)}.",
+                "Restore it from a backup, or remove the whole directory to begin anew with every client.",
+            )
 
     def _create_ca(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -156,11 +166,21 @@ class Authority:
 
 
 def ensure_signing_key(path: Path) -> bytes:
-    """The PEM of the key that signs service-account tokens; made at first use."""
+    """The PEM of the key that signs service-account tokens; made at first use. Raises `StartupError`."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
-    return path.read_bytes()
+    try:
+        pem = path.read_bytes()
+        key = serialization.load_pem_private_key(pem, None)
+    except (OSError, ValueError) as error:
+        raise StartupError(f"{path} can't be read: {error}.", _LOST_SIGNING_KEY) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StartupError(f"{path} holds no EC key.", _LOST_SIGNING_KEY)
+    return pem
+
+
+_LOST_SIGNING_KEY = "Restore it from a backup, or remove it: every service-account token is then issued anew."
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

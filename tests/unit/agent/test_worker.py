@@ -1,5 +1,7 @@
 """A pod's way through its worker, seen from the API and from the engine."""
 
+import itertools
+
 import pytest
 
 from orchestrator.agent.agent import Agent
@@ -61,7 +63,7 @@ async def test_crashes_back_off_at_once_then_10_s_doubled(world: World) -> None:
     starts: list[float] = []
     for attempt in range(5):
         await world.pass_until(lambda attempt=attempt: len(starts_of(world, pod, starts)) > attempt)
-    waits = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
     # The clock may move on by a second or two while the worker is at work.
     assert all(due <= wait <= due + 4 for wait, due in zip(waits, (0, 10, 20, 40), strict=True)), waits
     await world.until(lambda: _crash_loops(world))
