@@ -41,6 +41,11 @@ class Limits:
     backlog: int = 1024
 
 
+GRACE_S = 2.0
+"""For requests in progress when we stop. The API's listener and the agent's close one after the other, and the
+whole process has 10 s; a followed log never ends by itself."""
+
+
 class _Connection(RequestHandler):
     """aiohttp's connection, plus the peer's certificate and a bound on waiting for the first request."""
 
@@ -69,6 +74,10 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP with 400 and without a traceback in the log: anybody can cause it."""
+        if isinstance(exc, ConnectionError):
+            # The client went, or a stream was cut on purpose: nobody is left to be answered.
+            log.debug("connection broke off", peer=request.remote, path=request.path, error=str(exc))
+            return Answer(500, b"", TEXT, close=True)
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         log.debug("malformed request", peer=request.remote, error=str(exc.message))
@@ -162,7 +171,7 @@ class Listener:
         """Open connections, taken-over ones included."""
         return self._server.open if self._server else 0
 
-    async def close(self, grace_s: float = 5.0) -> None:
+    async def close(self, grace_s: float = GRACE_S) -> None:
         """Stop accepting, let requests in progress end for `grace_s`, then cut. May be called twice."""
         if self._socket is not None:
             self._socket.close()
