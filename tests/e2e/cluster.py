@@ -240,20 +240,28 @@ class Cluster:
         self.process.wait(STOP_DEADLINE_S)
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
+        """As its service manager does it; one that does not obey is killed and fails the run."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
             self.process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def clean_up(self) -> None:
         """Stop, then take everything off the host."""
-        self.stop()
-        done = subprocess.run(
-            self.command("cleanup", "--purge", "--images"),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            self.stop()
+        finally:
+            done = subprocess.run(
+                self.command("cleanup", "--purge", "--images"),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def tail(self, lines: int = 40) -> str:

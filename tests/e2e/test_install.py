@@ -1,6 +1,7 @@
 """`install.sh` and `uninstall.sh` for real, in directories and ranges of their own, beside the cluster under test."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -15,7 +16,18 @@ INSTALL_DEADLINE_S = 420
 
 
 @pytest.fixture
-def script(engine, unchanged_host, tmp_path):
+def checkout(tmp_path_factory):
+    """A copy of the sources, so that nobody changes them between two runs."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("orchestrator", "config", "systemd"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*cache*", "*.bin"))
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture
+def script(checkout, engine, unchanged_host, tmp_path):
     """Run one of the scripts; its output, both kinds, and exit code."""
     settings = {
         "data_dir": f"{tmp_path}/data",
@@ -45,7 +57,7 @@ def script(engine, unchanged_host, tmp_path):
             # A file, because the daemon that stays behind would keep a pipe open.
             done = subprocess.run(
                 ["sh", f"systemd/{name}.sh", *arguments],
-                cwd=ROOT, env=environment, stdout=output, stderr=output, timeout=INSTALL_DEADLINE_S, check=False,
+                cwd=checkout, env=environment, stdout=output, stderr=output, timeout=INSTALL_DEADLINE_S, check=False,
             )  # fmt: skip
         said = (tmp_path / "output").read_text()
         assert done.returncode == code, said
