@@ -45,7 +45,7 @@ install_packages() {
                 conntrack:conntrack ip:iproute2 curl:curl "$PYTHON":python3; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || missing_packages="$missing_packages ${pair##*:}"
     done
-    [ -d /usr/share/doc/busybox-static ] || missing_packages="$missing_packages busybox-static"
+    has_static_busybox || missing_packages="$missing_packages busybox-static"
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing_packages="$missing_packages python3-venv"
     # An engine that answers is good enough, whoever installed it.
     if engine_answers; then
@@ -63,6 +63,15 @@ install_packages() {
     # shellcheck disable=SC2086  # the list is meant to be split
     show env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing_packages ||
         fail "installing$missing_packages failed, see above" "correct it and run this again"
+}
+
+# Another package's busybox may need libraries, which the demo's image does not have.
+has_static_busybox() {
+    if command -v dpkg-query >/dev/null; then
+        dpkg-query -W -f '${Status}' busybox-static 2>/dev/null | grep -q 'ok installed'
+    else
+        [ -x /bin/busybox ]
+    fi
 }
 
 install_program() {

@@ -11,7 +11,7 @@ for pair in dockerd:docker.io nft:nftables iptables:iptables conntrack:conntrack
             curl:curl openssl:openssl; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair#*:}"
 done
-[ -d /usr/share/doc/busybox-static ] || missing="$missing busybox-static"
+dpkg-query -W -f '${Status}' busybox-static 2>/dev/null | grep -q 'ok installed' || missing="$missing busybox-static"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     say "installing Debian packages:$missing"
     apt-get update -qq

@@ -47,7 +47,7 @@ def engine() -> Iterator[str]:
     for program, package in NEEDED.items():
         if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
             lacking(f"{program} is not installed (package {package})")
-    if not Path("/usr/share/doc/busybox-static").is_dir():
+    if not images.is_static_busybox():
         lacking("busybox-static is not installed")
     with docker_endpoint() as socket:
         yield socket

@@ -46,6 +46,12 @@ echo "$(hostname) ${VERSION:-1} $REMOTE_ADDR"
 """
 
 
+def is_static_busybox() -> bool:
+    """Whether there is a busybox that names no interpreter, and so runs in an image of its own."""
+    program = Path("/bin/busybox")
+    return program.exists() and b"ld-linux" not in program.read_bytes()[:4096]
+
+
 def web_archive() -> bytes:
     """A web server whose `/` tells pod, VERSION and the client's address, and whose `/ready` can be deleted."""
     files = {

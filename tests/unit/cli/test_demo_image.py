@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.base.errors import StartupError
 from orchestrator.cli.demo_image import is_static, static_busybox
+from orchestrator.runtime.pause import program
 
 
 def test_programs_with_an_interpreter_are_not_static():
@@ -20,6 +21,10 @@ def test_programs_with_an_interpreter_are_not_static():
 )
 def test_busybox_is_static():
     assert is_static(static_busybox(Path("/bin/busybox")))
+
+
+def test_programs_without_one_are():
+    assert is_static(program("amd64"))
 
 
 def test_what_is_missing_is_named(tmp_path):
