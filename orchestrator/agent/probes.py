@@ -5,6 +5,7 @@ Owner of the verdicts: the `Prober` of the node.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -167,7 +168,8 @@ class Prober:
         except TimeoutError:
             return False, f"probe timed out after {timeout_s:g}s"
         except aiohttp.ClientConnectorError as error:
-            return False, f"dial tcp {error.host}:{error.port}: connect: {(error.strerror or '').lower()}"
+            cause = os.strerror(error.os_error.errno or 0).lower()
+            return False, f"dial tcp {error.host}:{error.port}: connect: {cause}"
         except (OSError, aiohttp.ClientError, RuntimeFailure, ValueError) as error:
             return False, str(error) or type(error).__name__
         return False, f"probe has no handler that this node can run: {sorted(probe)}"

@@ -41,7 +41,7 @@ COVERED = [
     ("a list is of no name", rule(resourceNames=["a"]), ask("list"), False),
     ("a path is no resource", rule(verbs=["*"], resources=["*"], apiGroups=["*"]), Attributes("get", path="/x"), False),
     ("a path", Rule({"verbs": ["get"], "nonResourceURLs": ["/healthz"]}), Attributes("get", path="/healthz"), True),
-    ("below a path", Rule({"verbs": ["get"], "nonResourceURLs": ["/apis/*"]}), Attributes("get", path="/apis/v1"), True),
+    ("beneath", Rule({"verbs": ["get"], "nonResourceURLs": ["/apis/*"]}), Attributes("get", path="/apis/v1"), True),
     ("beside a path", Rule({"verbs": ["get"], "nonResourceURLs": ["/apis/*"]}), Attributes("get", path="/api"), False),
     ("a path rule covers no resource", Rule({"verbs": ["*"], "nonResourceURLs": ["*"]}), ask(), False),
     ("nothing set covers nothing", Rule({}), ask(), False),
@@ -166,7 +166,7 @@ DEFAULTS = [
     (Identity("system:kube-scheduler"), ask("create", subresource="binding", namespace="a"), True),
     (Identity("system:kube-scheduler"), ask("get", "secrets", namespace="a"), False),
     (Identity("system:kube-controller-manager"), ask("create", "replicasets", group="apps", namespace="a"), True),
-    (Identity("system:kube-controller-manager"), ask("update", "deployments", group="apps", subresource="status"), True),
+    (Identity("system:kube-controller-manager"), ask("update", "deployments", group="apps"), True),
 ]  # fmt: skip
 
 
