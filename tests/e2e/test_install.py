@@ -20,7 +20,9 @@ def checkout(tmp_path_factory):
     """A copy of the sources, so that nobody changes them between two runs."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("orchestrator", "config", "systemd"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*cache*", "*.bin"))
+        shutil.copytree(
+            ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*_cache", "*.bin")
+        )
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
@@ -100,3 +102,16 @@ def test_an_unknown_argument_is_refused(script):
     said = script("uninstall", "--everything", code=1)
     assert "--everything" in said
     assert "fix: usage" in said
+
+
+def test_without_root_nothing_is_done(checkout):
+    prefix = ("unshare", "--user")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel forbids user namespaces")
+    for name in ("install", "uninstall"):
+        done = subprocess.run(
+            [*prefix, "sh", f"systemd/{name}.sh"], cwd=checkout, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "needs root" in done.stderr
+        assert "fix: run it as root" in done.stderr
