@@ -9,7 +9,10 @@ from orchestrator.agent import podfiles
 from orchestrator.agent.podfiles import DnsSettings, parse_resolv, resolv_conf
 from tests.unit.agent.builders import Json, pod, spec_of
 
-HOST = "domain old\nsearch example.com corp\nnameserver 192.0.2.53 # one\n; note\nnameserver 192.0.2.54\noptions timeout:2 rotate\n"
+HOST = (
+    "domain old\nsearch example.com corp\nnameserver 192.0.2.53 # one\n; note\n"
+    "nameserver 192.0.2.54\noptions timeout:2 rotate\n"
+)
 
 
 @pytest.fixture

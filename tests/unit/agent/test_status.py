@@ -33,6 +33,8 @@ def conditions(status: Json) -> dict[str, str]:
 
 
 BOTH = (spec_of("a"), spec_of("b"))
+ONCE = pod(*BOTH, policy="Never")
+INIT_FAILED = container("init", "exited", code=1)
 PHASES = [
     ("nothing yet", pod(), seen(), "Pending"),
     ("a sandbox only", pod(), seen(sandbox()), "Pending"),
@@ -43,11 +45,11 @@ PHASES = [
     ("a crash loop", pod(), seen(sandbox(), container("app", "exited", code=1)), "Running"),
     ("succeeded", pod(policy="Never"), seen(sandbox(), container("app", "exited")), "Succeeded"),
     ("failed", pod(policy="Never"), seen(sandbox(), container("app", "exited", code=2)), "Failed"),
-    ("OnFailure that failed goes on", pod(policy="OnFailure"), seen(sandbox(), container("app", "exited", code=2)), "Running"),
-    ("one of two ended", pod(*BOTH, policy="Never"), seen(sandbox(), container("a", "exited"), container("b")), "Running"),
-    ("one of two failed", pod(*BOTH, policy="Never"), seen(sandbox(), container("a", "exited"), container("b", "exited", code=1)), "Failed"),
-    ("init failed for good", pod(inits=(INIT,), policy="Never"), seen(sandbox(), container("init", "exited", code=1)), "Failed"),
-    ("init failed, tried again", pod(inits=(INIT,)), seen(sandbox(), container("init", "exited", code=1)), "Pending"),
+    ("OnFailure goes on", pod(policy="OnFailure"), seen(sandbox(), container("app", "exited", code=2)), "Running"),
+    ("one of two ended", ONCE, seen(sandbox(), container("a", "exited"), container("b")), "Running"),
+    ("one failed", ONCE, seen(sandbox(), container("a", "exited"), container("b", "exited", code=1)), "Failed"),
+    ("init failed for good", pod(inits=(INIT,), policy="Never"), seen(sandbox(), INIT_FAILED), "Failed"),
+    ("init failed, tried again", pod(inits=(INIT,)), seen(sandbox(), INIT_FAILED), "Pending"),
     ("a final phase stays", with_status(pod(), {"phase": "Succeeded"}), seen(), "Succeeded"),
 ]  # fmt: skip
 

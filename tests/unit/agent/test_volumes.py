@@ -226,7 +226,7 @@ async def test_fs_group_owns_and_reads(node: Node) -> None:
 async def test_a_memory_volume_is_a_tmpfs_of_its_size_and_goes_with_the_pod(node: Node) -> None:
     path = await node.one({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
     try:
-        assert os.path.ismount(path)
+        assert path.is_mount()
         assert os.statvfs(path).f_blocks * os.statvfs(path).f_frsize == 1 << 20
         (path / "x").write_text("kept")
         assert (
@@ -285,8 +285,7 @@ def test_a_sub_path_with_an_unknown_variable_is_refused(tmp_path: Path) -> None:
 async def test_a_sub_path_into_a_config_map_is_its_file(node: Node) -> None:
     path = await node.one({"configMap": {"name": "settings"}})
     found = mounted({"v": path}, {"subPath": "a"}, {"configMap": {"name": "settings"}})
-    assert Path(found.host_path).read_bytes() == b"1"
-    assert found.read_only
+    assert found.host_path == str((path / "a").resolve()) and found.read_only
 
 
 def test_an_unknown_volume_is_named(tmp_path: Path) -> None:
