@@ -1,5 +1,7 @@
 """The `kubernetes` Python client, unmodified: create, read, change, watch, delete."""
 
+import gc
+
 import kubernetes
 import pytest
 from kubernetes.client import ApiException
@@ -14,6 +16,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.Pytest
 def core(cluster):
     with kubernetes.config.new_client_from_config(str(cluster.kubeconfig)) as client:
         yield kubernetes.client.CoreV1Api(client)
+        client.rest_client.pool_manager.clear()
+    # What it leaves to the collector is collected here, not in somebody else's test.
+    gc.collect()
 
 
 def test_objects_from_creation_to_deletion(core, namespace):
