@@ -39,7 +39,8 @@ _YAML_TYPES = (YAML, APPLY_PATCH)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 _decode_json = msgspec.json.Decoder().decode
-_long_number = re.compile(rb"\d{18}|[eE]").search
+_name_ends = re.compile(rb"\"[ \t\r\n]*:").findall
+"""Finds the end of every field's name, and now and then something inside of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ def media_type(content_type: str) -> str:
 def is_slow(data: bytes, content_type: str) -> bool:
     """Whether `decode_body` should run in a thread: YAML and protobuf take fifty times as long as JSON."""
     kind = media_type(content_type)
-    if kind in _YAML_TYPES and "yaml" not in sys.modules:
-        return True
+    if kind in _YAML_TYPES and ("yaml" not in sys.modules or b"*" in data):
+        return True  # an alias can make a great deal of a few bytes
     return len(data) > (SLOW_BYTES // 32 if kind in (*_YAML_TYPES, PROTOBUF) else SLOW_BYTES)
 
 
@@ -101,20 +102,21 @@ def decode_value(
         return Decoded(_protobuf(data))
     if kind in _YAML_TYPES and not _looks_like_json(data):
         return _yaml(data)
-    value = _json(data)
-    return Decoded(value, _duplicates(data) if find_duplicates else ())
+    value, fields = _json(data)
+    if not find_duplicates or len(_name_ends(data)) == fields:
+        return Decoded(value)  # as many fields as names: none stood twice
+    return Decoded(value, _duplicates(data))
 
 
-def _json(data: bytes) -> Any:
+def _json(data: bytes) -> tuple[Any, int]:
+    """The value, and how many fields its objects have."""
     try:
         value = _decode_json(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is malformed JSON: {_lower(str(error))}") from None
     except RecursionError:
         raise _too_deep() from None
-    if data.count(b"{") + data.count(b"[") > DEPTH_MAX or _long_number(data):
-        _verify(value, 0)
-    return value
+    return value, _verify([value])
 
 
 def _protobuf(data: bytes) -> Any:
@@ -122,7 +124,7 @@ def _protobuf(data: bytes) -> Any:
         value = decode_object(data)
     except WireError as error:
         raise BadRequest(f"the body is malformed protobuf: {error}") from None
-    _verify(value, 0)
+    _verify([value])
     return value
 
 
@@ -131,7 +133,7 @@ def _yaml(data: bytes) -> Decoded:
         value, duplicates = decode_yaml(data, DEPTH_MAX)
     except YamlError as error:
         raise BadRequest(f"the body is malformed YAML: {error}") from None
-    _verify(value, 0)
+    _verify([value])
     return Decoded(value, tuple(duplicates))
 
 
@@ -146,18 +148,25 @@ def _looks_like_json(data: bytes) -> bool:
     return True
 
 
-def _verify(value: Any, depth: int) -> None:
-    """Refuse what can't be stored or would exhaust the stack of whoever walks it later."""
-    if isinstance(value, dict | list):
-        if depth >= DEPTH_MAX:
-            raise _too_deep()
-        for part in value.values() if isinstance(value, dict) else value:
-            _verify(part, depth + 1)
-    elif isinstance(value, int):
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise BadRequest(f"the number {_shown(value)} does not fit 64 bits")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise BadRequest("the body holds a number that is infinite or none at all")
+def _verify(container: dict[str, Any] | list[Any], depth: int = 0) -> int:
+    """Refuse what can't be stored or would exhaust the stack of whoever walks it later. Returns how many
+    fields the objects in `container` have, itself included."""
+    fields = len(container) if type(container) is dict else 0
+    if depth > DEPTH_MAX:
+        raise _too_deep()
+    part: Any
+    for part in container.values() if type(container) is dict else container:
+        kind: Any = type(part)
+        if kind is str or kind is bool:
+            continue
+        if kind is dict or kind is list:
+            fields += _verify(part, depth + 1)
+        elif kind is int:
+            if not _INT_MIN <= part <= _INT_MAX:
+                raise BadRequest(f"the number {_shown(part)} does not fit 64 bits")
+        elif kind is float and not math.isfinite(part):
+            raise BadRequest("the body holds a number that is infinite or none at all")
+    return fields
 
 
 def _shown(value: int) -> str:
@@ -203,4 +212,5 @@ def _named(value: Any) -> str:
 
 def _lower(text: str) -> str:
     """msgspec's sentence as the end of ours; it names the byte."""
-    return text[:1].lower() + text[1:] if text[:4] != "JSON" else text
+    text = text.removeprefix("JSON is malformed: ")
+    return text[:1].lower() + text[1:]

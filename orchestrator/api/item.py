@@ -119,7 +119,12 @@ def decode(raw: bytes, revision: int) -> Object:
 
 
 def splice(raw: bytes, revision: int) -> bytes:
-    """Stored bytes with `resourceVersion` put in as the first field of metadata."""
+    """Stored bytes with `resourceVersion` put in as the first field of metadata.
+
+    At revision 0 there is none: the object was made by a dry run and never stored.
+    """
+    if not revision:
+        return raw
     if raw[13:14] == b"}":
         return b'%s"resourceVersion":"%d"%s' % (HEAD, revision, raw[13:])
     return b'%s"resourceVersion":"%d",%s' % (HEAD, revision, raw[13:])

@@ -5,7 +5,6 @@ Source of the rules: Kubernetes' `rest.BeforeCreate`, `rest.BeforeUpdate` and `a
 """
 
 import random
-import uuid
 from typing import Any
 
 from orchestrator.api.errors import BadRequest, Cause
@@ -32,7 +31,7 @@ def typed(wanted_version: str, wanted_kind: str, obj: Object) -> Object:
             f"the expected API version ({wanted_version})"
         )
     if kind != wanted_kind:
-        raise BadRequest(f"{kind} in version {api_version!r} cannot be handled as a {wanted_kind}")
+        raise BadRequest(f'{kind} in version "{api_version}" cannot be handled as a {wanted_kind}')
     if not isinstance(obj.get("metadata") or {}, dict):
         raise BadRequest("metadata: must be an object")
     return {**obj, "apiVersion": api_version, "kind": kind, "metadata": obj.get("metadata") or {}}
@@ -55,7 +54,10 @@ def generated_name(base: str, rng: random.Random) -> str:
 
 
 def new_uid(rng: random.Random) -> str:
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    """A random UUID (version 4, RFC 9562), written by hand: `uuid` takes three times as long."""
+    text = f"{rng.getrandbits(128):032x}"
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def created(obj: Object, namespace: str, name: str, uid: str, now: str) -> Object:

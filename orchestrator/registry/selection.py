@@ -8,6 +8,8 @@ from orchestrator.api.item import Item
 from orchestrator.api.resources import Resource
 from orchestrator.api.selectors import FieldSelector, Selector, parse_field_selector, parse_label_selector
 
+REVISION_DIGITS_MAX = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -56,6 +58,8 @@ def parse_revision(text: str, field: str = "resourceVersion") -> int:
         return 0
     if not (text.isascii() and text.isdigit()):
         raise BadRequest(f'{field}: Invalid value: "{text}": must be a non-negative whole number')
+    if len(text) > REVISION_DIGITS_MAX:
+        raise BadRequest(f'{field}: Invalid value: "{text[:REVISION_DIGITS_MAX]}…": does not fit 64 bits')
     return int(text)
 
 

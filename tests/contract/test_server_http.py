@@ -90,8 +90,9 @@ async def test_delete_collection_answers_what_it_deleted(ready: Cluster) -> None
 
 
 async def test_dry_run_stores_nothing_and_graceful_deletion_keeps_the_object(ready: Cluster) -> None:
-    status, _, _ = await ready.call("POST", f"{MAPS_PATH}?dryRun=All", config_map("a"))
+    status, made, _ = await ready.call("POST", f"{MAPS_PATH}?dryRun=All", config_map("a"))
     assert status == 201
+    assert "resourceVersion" not in made["metadata"]  # it has none before it is stored
     assert (await ready.call("GET", f"{MAPS_PATH}/a"))[0] == 404
     await ready.call("POST", PODS_PATH, pod("p", nodeName="n"))
     status, deleted, _ = await ready.call("DELETE", f"{PODS_PATH}/p", {"gracePeriodSeconds": 7})
@@ -641,3 +642,27 @@ async def test_an_unscheduled_pod_has_no_log_and_no_exec(ready: Cluster) -> None
     path = f"{PODS_PATH}/p/exec?command=ls&stdout=1"
     status, body, _ = await ready.call("POST", path, headers={"Connection": "Upgrade", "Upgrade": "SPDY/3.1"})
     assert (status, body["message"]) == (400, "pod p does not have a host assigned")
+
+
+async def test_bodies_that_are_only_asked_with_are_checked_like_objects(ready: Cluster) -> None:
+    reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    status, refused, _ = await ready.call("POST", reviews, {"spec": {"resourceAttributes": 1}})
+    assert (status, refused["reason"]) == (400, "BadRequest")
+    assert "spec.resourceAttributes" in refused["message"]
+    body = {"spec": {"resourceAttributes": {"verb": "get"}, "nonsense": 1}}
+    status, refused, _ = await ready.call("POST", f"{reviews}?fieldValidation=Strict", body)
+    assert (status, "unknown field" in refused["message"]) == (400, True)
+    status, refused, _ = await ready.call("POST", reviews, {"kind": "TokenReview", **body})
+    assert status == 400
+    await ready.call("POST", PODS_PATH, pod("p"))
+    for subresource, body in (("binding", {"target": 1}), ("eviction", {"deleteOptions": "now"})):
+        status, refused, _ = await ready.call("POST", f"{PODS_PATH}/p/{subresource}", body)
+        assert (status, refused["reason"]) == (400, "BadRequest"), subresource
+    status, _, _ = await ready.call("POST", f"{PODS_PATH}/p/binding", {
+        "metadata": {"name": "another"}, "target": {"name": "n"}
+    })  # fmt: skip
+    assert status == 400
+    status, evicted, _ = await ready.call(
+        "POST", f"{PODS_PATH}/p/eviction", {"apiVersion": "policy/v1beta1", "kind": "Eviction"}
+    )
+    assert (status, evicted["status"]) == (201, "Success")

@@ -42,7 +42,7 @@ class ConfigMapStrategy(BaseStrategy):
             found += causes.problems(f"binaryData[{key}]", key, names.is_config_map_key(key))
             size_bytes += len(_decoded(value, "ConfigMap"))
         if size_bytes > DATA_BYTES_MAX:
-            found.append(causes.too_long("", DATA_BYTES_MAX))
+            found.append(causes.too_long("data", DATA_BYTES_MAX))
         return found + _validate_frozen(new, old, ("data", "binaryData"))
 
 

@@ -89,6 +89,21 @@ def test_depth_up_to_the_bound_is_fine() -> None:
     assert decode_body(body, JSON).object["a"]
 
 
+@pytest.mark.parametrize(
+    ("body", "duplicates"),
+    [
+        (b'{"a":"x\\":","b":"\\" :"}', ()),
+        (b'{"a" :1, "a"\n:2}', ("a",)),
+        (b'{"b":[{"c":{"d":1,"d":2}}],"e":"\\":"}', ("b[0].c.d",)),
+        (b'{"a":1,"\\u0061":2}', ("a",)),
+    ],
+)
+def test_duplicates_are_told_from_texts_that_look_like_names(
+    body: bytes, duplicates: tuple[str, ...]
+) -> None:
+    assert decode_body(body, JSON, find_duplicates=True).duplicates == duplicates
+
+
 def test_duplicate_fields_are_found_with_their_path() -> None:
     body = b'{"a":1,"a":2,"b":[{"c":1},{"c":1,"c":2,"c":3}],"d":{"d":1}}'
     assert decode_body(body, JSON, find_duplicates=True).duplicates == ("a", "b[1].c")
@@ -228,6 +243,7 @@ def test_long_bodies_are_given_to_a_thread() -> None:
     yaml("a: 1")
     assert not is_slow(b"x" * 1000, YAML)
     assert is_slow(b"x" * 10_000, YAML)
+    assert is_slow(b"a: &a [1]\nb: *a", YAML)  # few bytes, but aliases can multiply them
     assert not is_slow(b"x" * 10_000, JSON)
     assert is_slow(b"x" * 1_000_000, MERGE_PATCH)
 

@@ -130,3 +130,9 @@ async def test_a_namespace_is_not_mistaken_for_one_that_starts_alike(api):
     await api.create(CONFIGMAPS, api.config_map("b"), namespace="team-2")
     assert api.names((await api.list(CONFIGMAPS, "team")).items) == ["a"]
     assert sorted(api.names((await api.list(CONFIGMAPS, None)).items)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "９", "9" * 21, "9" * 5000])
+async def test_what_is_no_revision_is_refused(api, text):
+    with pytest.raises(BadRequest, match="resourceVersion"):
+        await api.list(CONFIGMAPS, resource_version=text)
