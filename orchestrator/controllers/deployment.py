@@ -216,7 +216,10 @@ class DeploymentController:
             "metadata": {"resourceVersion": meta["resourceVersion"], "annotations": {REVISION: revision}}
         }
         try:
-            written = await self._client.patch(DEPLOYMENTS, meta["name"], meta["namespace"], patch)
+            # Through the status: annotations count as desired state, and this one must not raise the generation.
+            written = await self._client.patch(
+                DEPLOYMENTS, meta["name"], meta["namespace"], patch, subresource="status"
+            )
         except NotFound:
             return deployment
         self._freshness.wrote(key, self._deployments, written)

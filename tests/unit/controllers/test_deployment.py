@@ -272,7 +272,7 @@ async def test_a_deployment_becomes_available_rolls_and_rests(rolling):
     assert [pod["spec"]["containers"][0]["image"] for pod in pods] == ["busybox:2"] * 3
     live = await rolling.get(DEPLOYMENTS, "web")
     assert live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
-    assert live["status"]["observedGeneration"] == live["metadata"]["generation"]
+    assert live["status"]["observedGeneration"] == live["metadata"]["generation"] == 2
     messages = await rolling.events("ScalingReplicaSet")
     assert any(
         text.startswith("Scaled up replica set web-") and text.endswith("from 0 to 3") for text in messages
