@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,11 +57,7 @@ def unchanged_host(engine: str) -> Iterator[None]:
     """Fails the run when anything is left on the host. Set SHARED_HOST where others work on it meanwhile."""
     before = inventory.take(engine)
     yield
-    changes = inventory.difference(before, inventory.take(engine))
-    if changes and os.environ.get("SHARED_HOST"):
-        print(f"the host has changed:\n{changes}")
-    else:
-        assert not changes, f"the host is not as it was before the tests:\n{changes}"
+    inventory.check(before, inventory.take(engine))
 
 
 @pytest.fixture(scope="session")
@@ -123,16 +118,3 @@ def each_kubectl(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Pat
     if not request.param:
         pytest.skip("no kubectl on PATH")
     return Kubectl(request.param, cluster.kubeconfig, tmp_path)
-
-
-@pytest.fixture
-def daemon_cli() -> list[str]:
-    """How to call the program under test."""
-    import sys
-
-    return [sys.executable, "-m", "orchestrator"]
-
-
-def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-    """One command with its output as text."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **settings)  # type: ignore[call-overload,no-any-return]

@@ -94,7 +94,7 @@ def test_installing_twice_and_removing(script, engine, tmp_path):
 
     said = script("uninstall")
     assert "only the data is left" in said
-    assert not inventory.difference(before, inventory.take(engine))
+    inventory.check(before, inventory.take(engine))
     assert {path.name for path in tmp_path.iterdir()} - {"output"} == {"data"}
 
 

@@ -36,7 +36,7 @@ def start(engine, tmp_path):
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 1, done.stderr
-        assert not inventory.difference(before, sections(engine))
+        inventory.check(before, sections(engine))
         assert not os.listdir(tmp_path), "files were made"
         assert "Traceback" not in done.stderr
         return done.stderr
