@@ -8,11 +8,12 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from tabulate import tabulate
 
 from orchestrator import config as settings
 from orchestrator.api.errors import ApiError, NotFound, ServiceUnavailable, Timeout
@@ -158,9 +159,6 @@ def _condition(obj: Object, kind: str) -> str:
 
 
 async def _tables(client: Client, objects: list[Object]) -> None:
-    from rich.console import Console
-
-    console = Console()
     selector: dict[str, str] = next(
         (o["spec"]["selector"]["matchLabels"] for o in objects if o["kind"] == "Deployment"), {}
     )
@@ -169,17 +167,12 @@ async def _tables(client: Client, objects: list[Object]) -> None:
     names = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Service"]
     services = [await client.get(SERVICES, name, "default") for name in names]
     click.echo()
-    console.print(_table("Pods", ("NAME", "READY", "STATUS", "IP", "NODE"), map(_pod_row, pods)))
-    console.print(_table("Services", ("NAME", "TYPE", "CLUSTER-IP", "PORTS"), map(_service_row, services)))
+    click.echo(_table("Pods", ("NAME", "READY", "STATUS", "IP", "NODE"), map(_pod_row, pods)))
+    click.echo(_table("Services", ("NAME", "TYPE", "CLUSTER-IP", "PORTS"), map(_service_row, services)))
 
 
-def _table(title: str, columns: tuple[str, ...], rows: Any) -> Any:
-    from rich.table import Table
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return f"{title}\n{tabulate(list(rows), columns, tablefmt='rounded_outline')}"
 
 
 def _pod_row(pod: Object) -> tuple[str, ...]:
