@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 from tabulate import tabulate
