@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from orchestrator.base.errors import OrchestratorError
 
+CAUSES_MAX = 100
+"""A small body can hold tens of thousands of faults; nobody reads an answer of many megabytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -178,7 +181,8 @@ def conflict(group: str, plural: str, name: str, why: str) -> Conflict:
 
 
 def invalid(group: str, kind: str, name: str, causes: tuple[Cause, ...]) -> Invalid:
-    """`Pod "x" is invalid: [spec.a: …, spec.b: …]` with one cause per field."""
+    """`Pod "x" is invalid: [spec.a: …, spec.b: …]` with one cause per field, for the first `CAUSES_MAX`."""
+    causes = causes[:CAUSES_MAX]
     parts = [f"{cause.field}: {cause.message}" for cause in causes]
     text = parts[0] if len(parts) == 1 else "[" + ", ".join(parts) + "]"
     qualified = f"{kind}.{group}" if group else kind

@@ -1,7 +1,8 @@
 """JSON patch, RFC 6902, with Kubernetes' bounds on operations and on growth through `copy`.
 
 A malformed patch is a `BadRequest`; one that does not fit the object (path not found, failed test) is
-`Invalid` (422), as kube-apiserver answers. Only the path to a change is copied.
+`Invalid` (422), as kube-apiserver answers. The object given is not changed: a container is copied before the
+first change to it and changed in place from then on, so that many operations on a large one stay cheap.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,13 @@ import msgspec
 
 from orchestrator.api.errors import BadRequest, Invalid, RequestEntityTooLarge
 from orchestrator.api.item import Object
+from orchestrator.api.patch.merge import DEPTH_MAX
 
 OPERATIONS_MAX = 10_000
 COPIED_BYTES_MAX = 3 * 1024 * 1024
 
-_Edit = Callable[[Any, str], Any]
-"""Makes a new container from a container and the last token of the path."""
+_Edit = Callable[[Any, str], None]
+"""Changes a container in place, at the last token of the path."""
 
 
 def json_patch(obj: Object, ops: Any) -> Object:
@@ -33,14 +35,28 @@ def json_patch(obj: Object, ops: Any) -> Object:
         document = run.apply(document, op)
     if not isinstance(document, dict):
         raise _unfit("the patched document is not an object")
+    _check_depth(document)
     return document
 
 
+def _check_depth(document: Object) -> None:
+    """Operations can nest what each of them is allowed to hold."""
+    level: list[Any] = [document]
+    for _ in range(DEPTH_MAX):
+        parts = (part for held in level for part in (held.values() if isinstance(held, dict) else held))
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise _unfit(f"the patched document is nested deeper than {DEPTH_MAX} levels")
+
+
 class _Run:
-    """One application of a patch; counts the bytes that copies add."""
+    """One application of a patch. Owner of the containers that it copied; counts the bytes that copies add."""
 
     def __init__(self) -> None:
         self._copied_bytes = 0
+        self._own: dict[int, Any] = {}
+        """Containers that nobody else holds, by id; kept so that an id is never somebody else's."""
 
     def apply(self, document: Any, op: Any) -> Any:
         if not isinstance(op, dict):
@@ -48,11 +64,11 @@ class _Run:
         name, path = op.get("op"), _pointer(op, "path")
         match name:
             case "add":
-                return _add(document, path, _value(op))
+                return self._add(document, path, _value(op))
             case "remove":
-                return _remove(document, path)
+                return self._remove(document, path)
             case "replace":
-                return _replace(document, path, _value(op))
+                return self._replace(document, path, _value(op))
             case "move":
                 return self._move(document, path, _pointer(op, "from"))
             case "copy":
@@ -65,17 +81,21 @@ class _Run:
         if source == path[: len(source)] and source != path:
             raise _unfit(f"cannot move {_show(source)} into itself")
         value = _get(document, source)
-        return _add(_remove(document, source), path, value)
+        return self._add(self._remove(document, source), path, value)
 
     def _copy(self, document: Any, path: list[str], source: list[str]) -> Any:
-        value = _get(document, source)
-        self._copied_bytes += len(msgspec.json.encode(value))
+        try:
+            encoded = msgspec.json.encode(_get(document, source))
+        except RecursionError:
+            raise _unfit(f"{_show(source)} is nested too deep to be copied") from None
+        self._copied_bytes += len(encoded)
         if self._copied_bytes > COPIED_BYTES_MAX:
             raise RequestEntityTooLarge(
                 f"Unable to complete the copy, the accumulated size increase of copy is"
                 f" {self._copied_bytes}, exceeding the limit {COPIED_BYTES_MAX}"
             )
-        return _add(document, path, value)
+        # A copy of its own: a later change in one place must not show in the other.
+        return self._add(document, path, msgspec.json.decode(encoded))
 
     def _test(self, document: Any, path: list[str], expected: Any) -> Any:
         try:
@@ -88,6 +108,71 @@ class _Run:
         if not same_json(actual, expected):
             raise _unfit(f"testing value {_show(path)} failed")
         return document
+
+    def _mine(self, container: Any) -> Any:
+        """`container` if this run may change it, else a copy that it may."""
+        if id(container) in self._own:
+            return container
+        copied = container.copy()
+        self._own[id(copied)] = copied
+        return copied
+
+    def _edited(self, document: Any, path: list[str], edit: _Edit) -> Any:
+        """`document` with `edit` applied to the container that holds the last token of `path`."""
+        root: Any = None
+        above: Any = None
+        place: Any = None
+        for at, token in enumerate(path):
+            if not isinstance(document, dict | list):
+                raise _unfit(f"the path {_show(path[:at])} is neither an object nor an array")
+            document = self._mine(document)
+            if above is None:
+                root = document
+            else:
+                above[place] = document
+            if at == len(path) - 1:
+                edit(document, token)
+                return root
+            child = _get(document, [token])
+            above, place = (
+                document,
+                token if isinstance(document, dict) else _index(document, token, end=False),
+            )
+            document = child
+        return root
+
+    def _add(self, document: Any, path: list[str], value: Any) -> Any:
+        def edit(container: Any, token: str) -> None:
+            if isinstance(container, dict):
+                container[token] = value
+            else:
+                container.insert(_index(container, token, end=True), value)
+
+        return self._edited(document, path, edit) if path else value
+
+    def _remove(self, document: Any, path: list[str]) -> Any:
+        def edit(container: Any, token: str) -> None:
+            if isinstance(container, list):
+                del container[_index(container, token, end=False)]
+            elif token in container:
+                del container[token]
+            else:
+                raise _unfit(f"unable to remove nonexistent key: {_show(path)}")
+
+        if not path:
+            raise _unfit("the whole document can't be removed")
+        return self._edited(document, path, edit)
+
+    def _replace(self, document: Any, path: list[str], value: Any) -> Any:
+        def edit(container: Any, token: str) -> None:
+            if isinstance(container, list):
+                container[_index(container, token, end=False)] = value
+            elif token in container:
+                container[token] = value
+            else:
+                raise _unfit(f"replace operation does not apply: doc is missing key: {_show(path)}")
+
+        return self._edited(document, path, edit) if path else value
 
 
 def same_json(left: Any, right: Any) -> bool:
@@ -153,53 +238,3 @@ def _get(document: Any, path: list[str]) -> Any:
         else:
             raise _unfit(f"the path {_show(path[: depth + 1])} does not exist")
     return document
-
-
-def _edited(document: Any, path: list[str], at: int, edit: _Edit) -> Any:
-    """`document` with `edit` applied to the container that holds the last token of `path`."""
-    if not isinstance(document, dict | list):
-        raise _unfit(f"the path {_show(path[:at])} is neither an object nor an array")
-    token = path[at]
-    if at == len(path) - 1:
-        return edit(document, token)
-    child = _edited(_get(document, [token]), path, at + 1, edit)
-    if isinstance(document, dict):
-        return {**document, token: child}
-    index = _index(document, token, end=False)
-    return [*document[:index], child, *document[index + 1 :]]
-
-
-def _add(document: Any, path: list[str], value: Any) -> Any:
-    def edit(container: Any, token: str) -> Any:
-        if isinstance(container, dict):
-            return {**container, token: value}
-        index = _index(container, token, end=True)
-        return [*container[:index], value, *container[index:]]
-
-    return _edited(document, path, 0, edit) if path else value
-
-
-def _remove(document: Any, path: list[str]) -> Any:
-    def edit(container: Any, token: str) -> Any:
-        if isinstance(container, dict):
-            if token not in container:
-                raise _unfit(f"unable to remove nonexistent key: {_show(path)}")
-            return {key: value for key, value in container.items() if key != token}
-        index = _index(container, token, end=False)
-        return [*container[:index], *container[index + 1 :]]
-
-    if not path:
-        raise _unfit("the whole document can't be removed")
-    return _edited(document, path, 0, edit)
-
-
-def _replace(document: Any, path: list[str], value: Any) -> Any:
-    def edit(container: Any, token: str) -> Any:
-        if isinstance(container, dict):
-            if token not in container:
-                raise _unfit(f"replace operation does not apply: doc is missing key: {_show(path)}")
-            return {**container, token: value}
-        index = _index(container, token, end=False)
-        return [*container[:index], value, *container[index + 1 :]]
-
-    return _edited(document, path, 0, edit) if path else value

@@ -81,3 +81,45 @@ def test_growth_is_bounded():
     doubling += [{"op": "copy", "from": "", "path": "/b"}, {"op": "copy", "from": "", "path": "/a"}] * 20
     with pytest.raises(RequestEntityTooLarge, match="accumulated size"):
         json_patch({}, doubling)
+
+
+def test_a_copy_and_its_source_change_apart_and_inputs_stay_as_they_were() -> None:
+    obj = {"a": {"b": [1]}, "kept": {"x": 1}}
+    value = {"new": []}
+    ops = [
+        {"op": "add", "path": "/a/b/-", "value": 2},
+        {"op": "copy", "from": "/a", "path": "/c"},
+        {"op": "add", "path": "/a/b/-", "value": 3},
+        {"op": "add", "path": "/c/b/0", "value": 0},
+        {"op": "add", "path": "/v", "value": value},
+        {"op": "add", "path": "/v/new/-", "value": 1},
+        {"op": "move", "from": "/v", "path": "/w"},
+        {"op": "add", "path": "/w/new/-", "value": 2},
+    ]
+    expected = {"a": {"b": [1, 2, 3]}, "kept": {"x": 1}, "c": {"b": [0, 1, 2]}, "w": {"new": [1, 2]}}
+    assert json_patch(obj, ops) == json_patch(obj, ops) == expected
+    assert obj == {"a": {"b": [1]}, "kept": {"x": 1}}
+    assert value == {"new": []}
+
+
+def test_a_container_is_copied_once_however_many_operations_change_it() -> None:
+    class Counting(dict):
+        copies = 0
+
+        def copy(self) -> dict:
+            Counting.copies += 1
+            return dict(self)
+
+    obj = {"data": Counting(a="1")}
+    json_patch(obj, [{"op": "add", "path": f"/data/k{n}", "value": "v"} for n in range(100)])
+    assert Counting.copies == 1
+
+
+def test_operations_cannot_nest_deeper_than_a_body_may() -> None:
+    nested: dict = {}
+    for _ in range(150):
+        nested = {"a": nested}
+    ops = [{"op": "add", "path": "/x", "value": nested}]
+    assert json_patch({}, ops)["x"] == nested
+    with pytest.raises(Invalid, match="nested deeper"):
+        json_patch({}, [*ops, {"op": "copy", "from": "/x", "path": "/x" + "/a" * 150 + "/a"}])
