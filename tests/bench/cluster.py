@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -40,6 +41,7 @@ class BenchCluster:
         subprocess.run(
             [*self._base(), "cleanup", *self._where(), "--purge"], check=False, capture_output=True
         )
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start the process and wait until it is ready."""
