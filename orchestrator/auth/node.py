@@ -68,6 +68,8 @@ class NodeAuthorizer:
         return (request.verb, request.subresource) in _POD_WRITE
 
     def _references(self, node: str, request: Attributes) -> bool:
+        if not request.name:
+            return False  # all of a namespace; a pod may hold a reference without a name
         pods = self._pods.by_index("node", node)
         wanted = (request.resource, request.name)
         return any(

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.api.access import Identity
 from orchestrator.api.errors import NotFound, Unauthorized
 from orchestrator.api.item import Item
-from orchestrator.api.resources import PODS, SECRETS, SERVICEACCOUNTS, Resource
+from orchestrator.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from orchestrator.base.clock import Clock
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BoundObject:
-    """The pod or secret that a token lives and dies with."""
+    """The pod, secret or node that a token lives and dies with."""
 
     kind: str
     name: str
@@ -147,6 +147,10 @@ class ServiceAccountTokens:
             bound = private.get(kind.lower())
             if bound is not None:
                 await self._check_uid(resource, namespace, bound["name"], bound["uid"])
+        node = private.get("node")
+        if node is not None and "pod" not in private:
+            # Beside a pod the node only tells where that runs; alone it is what the token is bound to.
+            await self._check_uid(NODES, "", node["name"], node["uid"])
 
     async def _check_uid(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         try:

@@ -13,7 +13,7 @@ POD: Object = {
     "spec": {
         "nodeName": "n1",
         "serviceAccountName": "robot",
-        "imagePullSecrets": [{"name": "pull"}],
+        "imagePullSecrets": [{"name": "pull"}, {}],
         "volumes": [
             {"name": "1", "secret": {"secretName": "vol"}},
             {"name": "2", "configMap": {"name": "settings"}},
@@ -93,5 +93,5 @@ def test_nobody_else_reads_the_secrets_of_its_pods(identity: Identity) -> None:
 
 def test_every_reference_of_a_pod_is_found() -> None:
     assert {name for _, name in references(POD)} == {
-        "pull", "vol", "proj", "key", "whole", "settings", "root-ca", "all", "one",
+        "pull", "vol", "proj", "key", "whole", "settings", "root-ca", "all", "one", "",
     }  # fmt: skip

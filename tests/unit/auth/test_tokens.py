@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.api.access import ANONYMOUS, Credentials
 from orchestrator.api.errors import NotFound, Unauthorized
 from orchestrator.api.item import Item, encode
-from orchestrator.api.resources import PODS, SERVICEACCOUNTS, Resource
+from orchestrator.api.resources import NODES, PODS, SERVICEACCOUNTS, Resource
 from orchestrator.auth.authenticator import Authenticator
 from orchestrator.auth.tokens import ISSUER, BoundObject, ServiceAccountTokens, Token
 from orchestrator.base.clock import VirtualClock
@@ -109,6 +109,14 @@ async def test_a_token_ends_with_what_it_is_bound_to(
     else:
         del cluster.uids[gone]
     assert await refused(tokens, token.text)
+
+
+async def test_a_token_of_a_node_ends_with_the_node(tokens: ServiceAccountTokens, cluster: Cluster) -> None:
+    text = tokens.issue("a", "robot", "u1", bound=BoundObject("Node", "n1", "x")).text
+    cluster.uids[NODES, "", "n1"] = "x"
+    assert not await refused(tokens, text)
+    del cluster.uids[NODES, "", "n1"]
+    assert await refused(tokens, text)
 
 
 async def test_another_key_signs_nothing_for_us(
