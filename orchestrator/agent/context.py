@@ -53,7 +53,7 @@ class PodVolumes(Protocol):
     async def retain(self, pod_uids: Collection[str]) -> None:
         """Delete everything of pods that are none of these: what a crash left behind."""
 
-    def last_words(self, container: Container) -> str:
+    async def last_words(self, container: Container) -> str:
         """Termination message of an ended container."""
 
 

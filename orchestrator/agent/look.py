@@ -50,7 +50,7 @@ async def _container(runtime: Runtime, container_id: str, seen: Observed) -> Non
 
 async def last_words(context: Context, pod: Object, container: Container) -> str:
     """The termination message of a container that has ended: its file, else by policy the end of its log."""
-    text = context.volumes.last_words(container)
+    text = await context.volumes.last_words(container)
     spec = podspec.find_container(pod, container.name) or {}
     if text or container.exit_code == 0 or spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
         return text

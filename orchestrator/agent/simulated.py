@@ -61,5 +61,5 @@ class NoVolumes:
     async def retain(self, pod_uids: Collection[str]) -> None:
         return None
 
-    def last_words(self, container: Container) -> str:
+    async def last_words(self, container: Container) -> str:
         return ""

@@ -45,16 +45,23 @@ class Volumes:
         """Everything that one incarnation of a container mounts, prepared. Raises `ConfigError`, `OSError`."""
         paths = await self.prepare(pod, facts)
         directory = self.pod_dir(pod["metadata"]["uid"])
-        podfiles.write(pod, facts.pod_ip, directory, self.dns)
-        return [
-            *volume_mounts(pod, container, paths, env),
-            *podfiles.mounts(container, directory, attempt),
-        ]
 
-    def last_words(self, container: Container) -> str:
+        def work() -> list[Mount]:
+            podfiles.write(pod, facts.pod_ip, directory, self.dns)
+            return [
+                *volume_mounts(pod, container, paths, env),
+                *podfiles.mounts(container, directory, attempt),
+            ]
+
+        # In a thread: a path of the host may lie on a file system that does not answer.
+        return await asyncio.to_thread(work)
+
+    async def last_words(self, container: Container) -> str:
         """The termination message of a container that has ended."""
         directory = self.pod_dir(container.pod_uid)
-        return podfiles.read_termination_message(container.name, directory, container.attempt)
+        return await asyncio.to_thread(
+            podfiles.read_termination_message, container.name, directory, container.attempt
+        )
 
     async def prepare(self, pod: Object, facts: PodFacts) -> dict[str, Path]:
         """Every volume of the pod, ready to be mounted: name → host path. May run again to refresh.
