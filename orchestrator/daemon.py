@@ -47,8 +47,6 @@ from orchestrator.web.listener import Listener
 
 log = structlog.get_logger(__name__)
 
-FILES_MAX = 1 << 20
-
 
 class Daemon:
     """One server of the cluster with its nodes. `start`, then `stop`; both once."""

@@ -10,12 +10,12 @@ Rules:
 """
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from orchestrator.api.item import Object
-from orchestrator.network.dataplane.interface import Endpoint, ServicePort, ServiceRules
+from orchestrator.network.dataplane.interface import Endpoint, ServicePort
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -29,34 +29,6 @@ class Served:
 
     ports: tuple[ServicePort, ...] = ()
     ready: frozenset[str] = frozenset()
-
-
-def desired_rules(
-    services: Iterable[Object],
-    slices: Iterable[Object],
-    *,
-    pod_cidr: str,
-    service_cidr: str,
-    node_addresses: tuple[str, ...] = (),
-    local_addresses: Collection[str] = (),
-) -> ServiceRules:
-    """The rules for all Services at once; the proxy puts the same together Service by Service."""
-    by_service: dict[str, list[Object]] = {}
-    for endpoint_slice in slices:
-        by_service.setdefault(service_of(endpoint_slice), []).append(endpoint_slice)
-    ports: list[ServicePort] = []
-    for service in services:
-        meta = service["metadata"]
-        own = by_service.get(f"{meta.get('namespace', '')}/{meta['name']}", [])
-        ports.extend(served(service, own, local_addresses).ports)
-    return ServiceRules(tuple(ports), pod_cidr, service_cidr, node_addresses)
-
-
-def service_of(endpoint_slice: Object) -> str:
-    """`namespace/name` of the Service that a slice belongs to; empty when it belongs to none."""
-    meta = endpoint_slice["metadata"]
-    name = (meta.get("labels") or {}).get(SERVICE_LABEL, "")
-    return f"{meta.get('namespace', '')}/{name}" if name else ""
 
 
 def served(service: Object, slices: Sequence[Object], local_addresses: Collection[str] = ()) -> Served:

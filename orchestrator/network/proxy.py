@@ -11,7 +11,6 @@ Owner of the renderer: the loop task. Callers: the daemon starts and stops it; t
 import asyncio
 from collections import Counter
 from collections.abc import Collection
-from typing import Protocol
 
 import structlog
 
@@ -32,12 +31,6 @@ SLICE = 50
 SERVICE_INDEX = "network/service"
 
 _NOTHING = Served()
-
-
-class EndpointWaiter(Protocol):
-    """What the agent needs of the proxy before it stops a container."""
-
-    async def wait_without(self, address: str, timeout_s: float) -> bool: ...
 
 
 def slice_services(item: Item) -> list[str]:

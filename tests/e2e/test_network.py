@@ -309,7 +309,6 @@ async def pods_are_adopted_and_nothing_stays_behind(bridge_filter):
         assert h.pods[2].address != before[2], "an address was used again at once"
         await h.network.close()
         h.network = BridgePodNetwork("abc123", NODE_PODS, PODS, state_dir, service_cidr=SERVICES)
-        await h.network.preflight()
         await h.network.start()
         assert await h.network.attach("pod0", h.pods[0].netns) == before[0]
         assert h.pods[0].fetch(h.pods[1].address, PORT)[0] == "pod1"

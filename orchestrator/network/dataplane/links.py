@@ -7,7 +7,7 @@ link. Here is the only import of pyroute2 in the project.
 import contextlib
 import errno
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,21 +117,6 @@ class HostLinks:
             link = next(iter(self._route.get_links(index)), None) if index else None
         return int(link.get("mtu")) if link is not None else MTU_DEFAULT
 
-    def overlapping(self, cidr: str, own_prefix: str) -> str:
-        """A route or address of another's link that overlaps `cidr`, as `10.0.0.0/8 (link eth1)`, else empty."""
-        wanted = ipaddress.IPv4Network(cidr)
-        names = {index: name for name, index in self.names("").items()}
-        with explained("listing routes"):
-            routes = list(self._route.get_routes(family=2, table=254))
-        for route in routes:
-            text, length = route.get("dst"), route["dst_len"]
-            link = names.get(route.get("oif"), "")
-            if not text or not length or link.startswith(own_prefix):
-                continue
-            if ipaddress.IPv4Network(f"{text}/{length}", strict=False).overlaps(wanted):
-                return f"{text}/{length} (link {link or 'none'})"
-        return ""
-
     def create_pair(self, pod: PodLink, namespace: int) -> bool:
         """A veth pair: one end on the bridge, the other as eth0 in the namespace; False when the name is taken."""
         peer = {"ifname": POD_LINK, "net_ns_fd": namespace, "mtu": pod.mtu, "address": mac_of(pod.address)}
@@ -203,15 +188,3 @@ def is_configured(pod: PodLink, namespace: int) -> bool:
 def mac_of(address: str) -> str:
     """A locally administered MAC that carries the IPv4 address, so that it never doubles on a bridge."""
     return "0a:58:" + ":".join(f"{part:02x}" for part in ipaddress.IPv4Address(address).packed)
-
-
-def overlaps_any(cidrs: Iterable[str], own_prefix: str) -> str:
-    """The first overlap of one of the ranges with a route of this host, as a sentence; empty when none."""
-    links = HostLinks()
-    try:
-        for cidr in cidrs:
-            if found := links.overlapping(cidr, own_prefix):
-                return f"{cidr} overlaps the host's route {found}."
-        return ""
-    finally:
-        links.close()

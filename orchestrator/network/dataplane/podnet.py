@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from orchestrator.base.clock import Clock, SystemClock
-from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.network.dataplane import netns, nfnetlink, nft, sysctl
 from orchestrator.network.dataplane.forward import ForwardAcceptance
@@ -76,13 +75,6 @@ class BridgePodNetwork:
     def gateway(self) -> str:
         """The bridge's address: the pods' default gateway."""
         return self._pool.gateway
-
-    async def preflight(self) -> None:
-        """Raise `StartupError` when a range overlaps one of the host's routes. Changes nothing."""
-        ranges = (self._cluster_pod_cidr, self._service_cidr)
-        overlap = await self._call(_links().overlaps_any, ranges, f"orc{self._instance}")
-        if overlap:
-            raise StartupError(overlap, "Choose other ranges with --pod-cidr and --service-cidr.")
 
     async def start(self) -> None:
         await self._call(self._prepare)

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.network.dataplane.interface import Endpoint, ServicePort
-from orchestrator.network.desired import desired_rules, served
+from orchestrator.network.desired import served
 
 READY = {"ready": True, "serving": True, "terminating": False}
 STARTING = {"ready": False, "serving": False, "terminating": False}
@@ -122,13 +122,3 @@ def test_load_balancer_addresses_answer_unless_the_balancer_is_a_proxy():
 def test_endpoints_of_the_last_resort_are_not_ready_ones():
     assert served(service(), [ONE]).ready == {"10.42.0.2"}
     assert served(service(), [endpoint_slice(("10.42.0.2", LEAVING))]).ready == frozenset()
-
-
-def test_slices_find_their_services():
-    found = desired_rules(
-        [service()],
-        [ONE, endpoint_slice(("10.42.0.7", READY), owner="other")],
-        pod_cidr="10.42.0.0/16",
-        service_cidr="10.43.0.0/16",
-    )
-    assert found.ports == (rule("10.42.0.2"),)
