@@ -132,11 +132,17 @@ def _typed(key: str, value: Any, default: Any) -> Any:
     raise StartupError(f"{key} is {value!r}.", f"It must be {_TYPES[wanted]}.")
 
 
-def _network(text: str, name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _network(text: str, name: str) -> ipaddress.IPv4Network:
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError as error:
         raise StartupError(f"{name} {text!r} is no network: {error}.", "Write it as 10.42.0.0/16.") from error
+    if not isinstance(network, ipaddress.IPv4Network):
+        raise StartupError(
+            f"{name} {text} is an IPv6 range; this version's network is IPv4 only.",
+            "Write it as 10.42.0.0/16.",
+        )
+    return network
 
 
 def _address(text: str, name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

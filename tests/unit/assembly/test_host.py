@@ -58,6 +58,11 @@ def test_a_range_that_the_host_routes_elsewhere_is_refused(monkeypatch: pytest.M
         host.check_ranges(Config(pod_cidr="10.44.0.0/16"), "other0")
 
 
+def test_an_ipv6_range_is_refused_in_words() -> None:
+    with pytest.raises(StartupError, match="service_cidr fd00::/112 is an IPv6 range"):
+        Config(service_cidr="fd00::/112", dns_address="fd00::10").check()
+
+
 def test_the_hosts_own_routes_and_addresses() -> None:
     assert all(route.network.prefixlen > 0 and route.link for route in host.routes())
     assert "127.0.0.1" in host.local_addresses()
