@@ -24,7 +24,7 @@ from orchestrator.api.openapi import OpenAPI
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.schema import Schemas
 from orchestrator.assembly import bootstrap, host
-from orchestrator.assembly.access import Access
+from orchestrator.assembly.access import Access, LateAuthorizer
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
 from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
@@ -59,6 +59,7 @@ class Daemon:
         self._rng = random.Random()
         self._not_ready = "starting"
         self._supervisors: list[Supervisor] = []
+        self._authorizer = LateAuthorizer()
 
     async def start(self) -> None:
         """Serve and work. Raises `StartupError` before anything outside the data directory is changed."""
@@ -84,6 +85,7 @@ class Daemon:
         store = await self._open_store()
         registry = await self._make_registry(store)
         access = Access(certificates.signing_key(), registry, self.clock)
+        self._authorizer.connect(access.authorizer)
         api = self._serve(certificates, store, registry, access)
         await self._listen(api, certificates)
         clients = Clients(registry, access, self.reviews)
@@ -123,8 +125,17 @@ class Daemon:
         self.table = ResourceTable(table.BUILT_IN)
         self.schemas = Schemas.load()
         strategies = built_in(self.config.service_cidr, self.config.node_ports(), self.clock, self._rng)
-        chain = AdmissionChain(default_plugins(Storage(store, self.clock), self.clock, self._rng))
-        registry = Registry(store, self.table, self.schemas, strategies, chain, self.clock, self._rng)
+        plugins = default_plugins(Storage(store, self.clock), self._authorizer, self.clock, self._rng)
+        registry = Registry(
+            store,
+            self.table,
+            self.schemas,
+            strategies,
+            AdmissionChain(plugins),
+            self.clock,
+            self._rng,
+            self._authorizer,
+        )
         self._stack.push_async_callback(registry.close)
         return registry
 

@@ -4,6 +4,7 @@ import random
 
 from orchestrator.admission.chain import Plugin, Reader
 from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
+from orchestrator.admission.escalation import Holdings, RbacEscalation
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
 from orchestrator.admission.node_restriction import NodeRestriction
 from orchestrator.admission.priority import Priority
@@ -11,12 +12,16 @@ from orchestrator.admission.service_account import ServiceAccount
 from orchestrator.base.clock import Clock
 
 
-def default_plugins(reader: Reader, clock: Clock, rng: random.Random) -> tuple[Plugin, ...]:
-    """`reader` reads the newest state, such as `orchestrator.registry.storage.Storage`."""
+def default_plugins(
+    reader: Reader, holdings: Holdings, clock: Clock, rng: random.Random
+) -> tuple[Plugin, ...]:
+    """`reader` reads the newest state, such as `orchestrator.registry.storage.Storage`; `holdings` is the
+    authorizer."""
     return (
         NamespaceLifecycle(reader),
         ServiceAccount(reader, clock, rng),
         NodeRestriction(),
+        RbacEscalation(reader, holdings),
         Priority(),
         DefaultTolerationSeconds(),
     )

@@ -2,12 +2,15 @@
 
 import builtins
 
+from orchestrator.api.access import Attributes, Identity
+from orchestrator.api.errors import Forbidden
 from orchestrator.api.item import Item
 from orchestrator.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, ROLEBINDINGS, ROLES
 from orchestrator.auth.authenticator import Authenticator
 from orchestrator.auth.authorizer import AuthorizerChain
 from orchestrator.auth.node import NodeAuthorizer
 from orchestrator.auth.rbac import Rbac, Source
+from orchestrator.auth.rules import Rule
 from orchestrator.auth.tokens import ServiceAccountTokens
 from orchestrator.base.clock import Clock
 from orchestrator.informer.cache import Informer, Informers
@@ -27,6 +30,29 @@ class _Late:
 
     def by_index(self, name: str, value: str) -> builtins.list[Item]:
         return self.informer.by_index(name, value) if self.informer is not None else []
+
+
+class LateAuthorizer:
+    """The authorizer for those that are built before it: the registry and its admission plugins."""
+
+    def __init__(self) -> None:
+        self._chain: AuthorizerChain | None = None
+
+    def connect(self, chain: AuthorizerChain) -> None:
+        """Decide as `chain` does from now on; until then nothing is allowed."""
+        self._chain = chain
+
+    async def authorize(self, identity: Identity, attributes: Attributes) -> None:
+        """Raises `Forbidden`."""
+        if self._chain is None:
+            raise Forbidden("not ready to authorize requests")
+        await self._chain.authorize(identity, attributes)
+
+    def allows(self, identity: Identity, attributes: Attributes) -> bool:
+        return self._chain is not None and self._chain.allows(identity, attributes)
+
+    def rules(self, identity: Identity, namespace: str) -> builtins.list[Rule]:
+        return self._chain.rules(identity, namespace) if self._chain is not None else []
 
 
 class Access:

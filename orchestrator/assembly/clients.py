@@ -25,7 +25,7 @@ class Clients:
         return LocalClient(self._registry, self._access.authorizer, identity, providers)
 
     async def _token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
-        return await self._reviews.token(namespace, name, obj)
+        return await self._reviews.token(namespace, name, obj, identity)
 
 
 def recorder_of(

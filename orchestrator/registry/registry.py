@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 
 from orchestrator.admission.chain import AdmissionChain
-from orchestrator.api.access import Identity
+from orchestrator.api.access import Authorizer, Identity
 from orchestrator.api.errors import MethodNotAllowed, NotFound, not_found
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, WriteOptions
@@ -42,12 +42,14 @@ class Registry:
         admission: AdmissionChain,
         clock: Clock,
         rng: random.Random,
+        authorizer: Authorizer | None = None,
     ) -> None:
-        """`strategies` by (group, plural)."""
+        """`strategies` by (group, plural). `authorizer` decides what only shows while writing: whether an update
+        may create; None leaves that to the caller."""
         self.table = table
         self._storage = Storage(store, clock)
         self._schemas = schemas
-        self._writer = Writer(self._storage, schemas, strategies, admission, clock, rng)
+        self._writer = Writer(self._storage, schemas, strategies, admission, clock, rng, authorizer)
         self._watches = Watches(self._storage, clock, rng)
         self.subresources = Subresources(self._storage, self._writer, clock)
 

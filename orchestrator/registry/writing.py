@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
-from orchestrator.api.access import Identity
+from orchestrator.api.access import Attributes, Authorizer, Identity
 from orchestrator.api.errors import (
     BadRequest,
     Cause,
@@ -77,7 +77,9 @@ class Writer:
         admission: AdmissionChain,
         clock: Clock,
         rng: random.Random,
+        authorizer: Authorizer | None = None,
     ) -> None:
+        self._authorizer = authorizer
         self._storage = storage
         self._schemas = schemas
         self._strategies = strategies
@@ -163,6 +165,7 @@ class Writer:
             known = await self._storage.get(target.key)
             if known is None and not metadata.get("uid") and not metadata.get("resourceVersion"):
                 self._check_address(target, obj)
+                await self._authorize_create(target)
                 named = {**obj, "metadata": {**metadata, "name": target.name}}
                 return await self.create(resource, target.namespace, named, target.options, target.identity)
         if (resource.group, resource.plural) in CONDITIONAL and not metadata.get("resourceVersion"):
@@ -173,6 +176,19 @@ class Writer:
             )
             raise invalid(resource.group, resource.kind, target.name, (cause,))
         return await self.modify(target, lambda _: (obj, warnings))
+
+    async def _authorize_create(self, target: Target) -> None:
+        """An update that creates needs the right to create."""
+        if self._authorizer is not None:
+            resource = target.resource
+            attributes = Attributes(
+                "create",
+                resource.group,
+                resource.plural,
+                namespace=target.namespace if resource.namespaced else "",
+                name=target.name,
+            )
+            await self._authorizer.authorize(target.identity, attributes)
 
     async def _modify(self, target: Target, entry: Entry, build: Build, rules: bool) -> Written | None:
         """One try; None when somebody else wrote the object, or took a claim, in between."""

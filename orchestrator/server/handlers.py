@@ -228,7 +228,7 @@ class Handlers:
     async def _token(self, call: Call) -> Response:
         obj, options = await _body(call, self._options(call, "CreateOptions"))
         obj, warnings = self._registry.checked(TOKEN_REQUEST, obj, options)
-        answer = await self._reviews.token(call.namespace, call.info.name, obj)
+        answer = await self._reviews.token(call.namespace, call.info.name, obj, call.identity)
         return Answer(201, _encode(answer), HEADERS + warning_headers(warnings))
 
     async def _review(self, call: Call, obj: Object, options: WriteOptions) -> Response:

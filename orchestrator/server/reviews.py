@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.api.access import Attributes, Identity
-from orchestrator.api.errors import BadRequest, Cause, NotFound, Unauthorized, conflict, invalid
+from orchestrator.api.errors import BadRequest, Cause, Forbidden, NotFound, Unauthorized, conflict, invalid
 from orchestrator.api.item import Item, Object
 from orchestrator.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from orchestrator.api.times import timestamp
@@ -125,13 +125,14 @@ class Reviews:
 
     # tokens
 
-    async def token(self, namespace: str, name: str, obj: Object) -> Object:
-        """A `TokenRequest` for service account `namespace/name`."""
+    async def token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
+        """A `TokenRequest` for service account `namespace/name`; a node gets them for its own pods only."""
         account = await self._reader.get(SERVICEACCOUNTS, namespace, name)
         spec = _spec(obj)
         life_s = spec.get("expirationSeconds") or 3600
         _check_life(life_s, name)
         bound, node = await self._bound(account, spec.get("boundObjectRef"))
+        _check_node(identity, bound, node)
         audiences = tuple(spec.get("audiences") or ())
         token = self._tokens.issue(
             namespace, name, account.meta.uid, audiences=audiences, life_s=life_s, bound=bound, node=node
@@ -187,6 +188,16 @@ class Reviews:
         except NotFound:
             return node_name, ""
         return node_name, node.meta.uid
+
+
+def _check_node(identity: Identity, bound: Bound | None, node: tuple[str, str] | None) -> None:
+    """Source: Kubernetes' NodeRestriction."""
+    if "system:nodes" not in identity.groups:
+        return
+    if bound is None or bound.kind != "Pod":
+        raise Forbidden(f'node "{identity.name}" must bind the token to one of its pods')
+    if node is None or f"system:node:{node[0]}" != identity.name:
+        raise Forbidden(f'node "{identity.name}" can\'t ask for a token of pod {bound.name} on another node')
 
 
 def user_info(identity: Identity) -> dict[str, Any]:

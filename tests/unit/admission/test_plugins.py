@@ -10,7 +10,17 @@ from orchestrator.admission.plugins import default_plugins
 from orchestrator.admission.priority import Priority
 from orchestrator.api.errors import Forbidden, NotFound
 from orchestrator.api.resources import NAMESPACES, PODS, SERVICEACCOUNTS
+from orchestrator.auth.authorizer import AuthorizerChain
+from orchestrator.auth.node import NodeAuthorizer
+from orchestrator.auth.rbac import Rbac
 from orchestrator.base.clock import VirtualClock
+
+
+class NoObjects:
+    """A source of roles without roles."""
+
+    def list(self):
+        return []
 
 
 def _pod(**spec):
@@ -67,7 +77,14 @@ async def test_tolerations_are_added_for_what_is_not_tolerated(request_for, give
 
 
 async def test_a_missing_namespace_is_named_before_its_missing_account(objects, request_for):
-    chain = AdmissionChain(default_plugins(objects, VirtualClock(), random.Random(1)))
+    chain = AdmissionChain(
+        default_plugins(
+            objects,
+            AuthorizerChain(NodeAuthorizer(NoObjects()), Rbac(*[NoObjects()] * 4)),
+            VirtualClock(),
+            random.Random(1),
+        )
+    )
     with pytest.raises(NotFound, match="namespaces"):
         await chain.admit(request_for("CREATE", PODS, _pod()))
     objects.put(NAMESPACES, {"metadata": {"name": "default"}})
