@@ -12,6 +12,8 @@ import importlib
 import random
 import resource as limits
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -36,7 +38,6 @@ from orchestrator.informer.cache import Informers
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
-from orchestrator.runtime.interface import Runtime
 from orchestrator.server.app import ApiServer
 from orchestrator.server.health import Health
 from orchestrator.server.metrics import Metrics
@@ -45,7 +46,15 @@ from orchestrator.server.reviews import Reviews
 from orchestrator.store.engine import LogStore
 from orchestrator.web.listener import Listener
 
+if TYPE_CHECKING:
+    from orchestrator.assembly.engine import Engine
+    from orchestrator.assembly.nodes import Nodes
+
 log = structlog.get_logger(__name__)
+
+
+ENGINE_PATIENCE_S = 3.0
+ENGINE_RETRY_S = 5.0
 
 
 class Daemon:
@@ -58,6 +67,8 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._rng = random.Random()
         self._not_ready = "starting"
+        self.ready = asyncio.Event()
+        """Set when `/readyz` says ok; nodes may still be starting."""
         self._supervisors: list[Supervisor] = []
         self._authorizer = LateAuthorizer()
 
@@ -79,7 +90,7 @@ class Daemon:
         instance = host.instance_id(config.data_dir)
         self._check(instance)
         raise_file_limit()
-        runtime = await self._find_engine(instance)
+        engine = await self._find_engine(instance)
         host.make_directories(config, instance)
         certificates = Certificates(config, self.clock)
         store = await self._open_store()
@@ -90,7 +101,7 @@ class Daemon:
         await self._listen(api, certificates)
         clients = Clients(registry, access, self.reviews)
         informers = await self._make_ready(clients, access)
-        await self._begin_work(clients, informers, certificates, instance, runtime)
+        await self._begin_work(clients, informers, certificates, instance, engine)
 
     def _check(self, instance: str) -> None:
         config = self.config
@@ -105,15 +116,24 @@ class Daemon:
             host.check_port(config.node_ip, config.agent_port, "the node agent", "--agent-port")
             host.check_ranges(config, instance)
 
-    async def _find_engine(self, instance: str) -> Runtime | None:
+    async def _find_engine(self, instance: str) -> "Engine | None":
+        """The host's engine; None without an agent. A host that was a node before serves the API in any case and
+        waits for its engine aside: workloads and clients must not suffer from one that hangs."""
         if self.config.no_agent:
             return None
         from orchestrator.assembly.engine import Engine
 
         engine = Engine(self.config, instance, self.clock)
         self._stack.push_async_callback(engine.close)
-        await engine.find()
-        return engine.runtime
+        known = host.is_known(self.config.data_dir)
+        try:
+            async with asyncio.timeout(ENGINE_PATIENCE_S if known else None):
+                await engine.find()
+        except (StartupError, TimeoutError) as error:
+            if not known:
+                raise
+            log.error("no container engine, waiting for it", error=str(error) or "no answer in time")
+        return engine
 
     async def _open_store(self) -> LogStore:
         supervisor = self._supervisor("store")
@@ -188,6 +208,7 @@ class Daemon:
         informers.start()
         await informers.synced()
         self._not_ready = ""
+        self.ready.set()
         log.info("ready", version=__version__, port=self.port)
         return informers
 
@@ -197,7 +218,7 @@ class Daemon:
         informers: Informers,
         certificates: Certificates,
         instance: str,
-        runtime: Runtime | None,
+        engine: "Engine | None",
     ) -> None:
         """Deciders, then nodes. Their modules are loaded aside: the API answers meanwhile."""
         for name in ("deciders", "nodes"):
@@ -209,12 +230,27 @@ class Daemon:
         self._supervisors.extend(deciders.supervisors)
         self._stack.push_async_callback(deciders.stop)
         deciders.start(self.table, certificates.ca_pem.decode(), self.config.pod_cidr)
-        nodes = Nodes(self.config, instance, runtime, self.clock, self._rng)
+        nodes = Nodes(self.config, instance, self.clock, self._rng)
         nodes.watch(informers)
         await informers.synced()
         self._supervisor("certificates").serve("renewal", certificates.renew)
         self._stack.push_async_callback(nodes.stop)
-        await nodes.start(clients, certificates)
+        await nodes.start(clients, certificates, engine.runtime if engine is not None else None)
+        if engine is not None and engine.runtime is None:
+            work = partial(self._await_engine, engine, nodes, clients, certificates)
+            self._supervisor("engine").serve("wait", work)
+
+    async def _await_engine(
+        self, engine: "Engine", nodes: "Nodes", clients: Clients, certificates: Certificates
+    ) -> None:
+        """Ask for the engine until it answers, then be a node."""
+        while engine.runtime is None:
+            await self.clock.sleep(ENGINE_RETRY_S)
+            try:
+                await engine.find()
+            except StartupError as error:
+                log.warning("still no container engine", error=str(error))
+        await nodes.start_own(clients, certificates, engine.runtime)
 
     def _supervisor(self, name: str) -> Supervisor:
         supervisor = Supervisor(name, self.clock)

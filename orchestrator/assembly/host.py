@@ -128,6 +128,11 @@ def instance_id(data_dir: Path) -> str:
     return text
 
 
+def is_known(data_dir: Path) -> bool:
+    """Whether a daemon has run on this host with this data before."""
+    return (data_dir / "instance").exists()
+
+
 def make_directories(config: Config, instance: str) -> None:
     """The first change on the host: data and run directory, and the instance's id in the former."""
     try:

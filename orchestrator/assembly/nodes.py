@@ -43,16 +43,12 @@ SIMULATED_IP = "10.255.{}.{}"
 class Nodes:
     """Owner of the agents, the node network and the DNS server of this process."""
 
-    def __init__(
-        self, config: Config, instance: str, runtime: Runtime | None, clock: Clock, rng: random.Random
-    ) -> None:
-        """`runtime` is the host's engine; None where the host is no node."""
+    def __init__(self, config: Config, instance: str, clock: Clock, rng: random.Random) -> None:
         self._config = config
         self._instance = instance
         self._clock = clock
         self._rng = rng
         self._stack = AsyncExitStack()
-        self._runtime = runtime
         self._proxy: ServiceProxy | None = None
 
     def watch(self, informers: Informers) -> None:
@@ -63,10 +59,10 @@ class Nodes:
         self._feeds = PodFeeds(pods)
         self._services = informers.of(SERVICES)
 
-    async def start(self, clients: Clients, certificates: Certificates) -> None:
-        """Start every node; returns when all are Ready."""
-        if self._runtime is not None:
-            await self._start_own(clients, certificates, self._runtime)
+    async def start(self, clients: Clients, certificates: Certificates, runtime: Runtime | None) -> None:
+        """Start every node; returns when all are Ready. Without `runtime` the host is none (yet)."""
+        if runtime is not None:
+            await self.start_own(clients, certificates, runtime)
         numbers = range(1, self._config.simulated_nodes + 1)
         for first in range(0, len(numbers), STARTED_AT_ONCE):
             batch = numbers[first : first + STARTED_AT_ONCE]
@@ -76,7 +72,8 @@ class Nodes:
         """Stop working; containers, links and rules stay."""
         await self._stack.aclose()
 
-    async def _start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
+    async def start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
+        """Make this host a node."""
         config = self._config
         real = config.runtime != "simulated"
         settings = AgentSettings(

@@ -70,6 +70,7 @@ async def _serve(config: Config) -> None:
     clock = SystemClock()
     daemon, supervisor = Daemon(config, clock), Supervisor("process", clock)
     supervisor.serve("watchdog", lambda: systemd.watchdog(clock))
+    supervisor.spawn("announce", _announce(daemon))
     starting = supervisor.spawn("start", _start(daemon))
     stopping = supervisor.spawn("stop", stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -78,13 +79,18 @@ async def _serve(config: Config) -> None:
             refusal = await starting
             if refusal is not None:
                 raise refusal
-            systemd.notify("READY=1")
             garbage.settle()
             supervisor.serve("garbage", lambda: garbage.collect(clock))
             await stop.wait()
     finally:
         systemd.notify("STOPPING=1")
         await _stop(daemon, supervisor)
+
+
+async def _announce(daemon: Any) -> None:
+    """Ready is when `/readyz` says so; a node may take longer, for as long as its engine does."""
+    await daemon.ready.wait()
+    systemd.notify("READY=1")
 
 
 async def _start(daemon: Any) -> StartupError | None:
