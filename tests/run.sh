@@ -41,4 +41,4 @@ say "style and types"
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
 say "tests"
-exec "$venv/bin/python" -m pytest
+exec "$venv/bin/python" -m pytest --durations=15

@@ -7,6 +7,7 @@ calls. Owner: `DockerRuntime`.
 """
 
 import asyncio
+import io
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -95,7 +96,12 @@ class Engine:
         versioned: bool = True,
     ) -> Any:
         """The decoded JSON answer, or None when there is no body. `body` is JSON unless it is bytes."""
-        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        # As a stream: aiohttp sends large bytes in one piece, which would hold the loop.
+        data = (
+            io.BytesIO(body if isinstance(body, bytes) else msgspec.json.encode(body))
+            if body is not None
+            else None
+        )
         with _words(path, deadline_s):
             async with (
                 asyncio.timeout(deadline_s),

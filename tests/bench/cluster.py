@@ -67,6 +67,13 @@ class BenchCluster:
             time.sleep(0.01)
         self.ready_s = time.perf_counter() - began_s
 
+    def kill(self) -> None:
+        """End the process without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
     def stop(self) -> None:
         """End the process; workloads stay."""
         if self._process is not None:

@@ -57,7 +57,7 @@ def unchanged_host(engine: str) -> Iterator[None]:
     """Fails the run when anything is left on the host. Set SHARED_HOST where others work on it meanwhile."""
     before = inventory.take(engine)
     yield
-    inventory.check(before, inventory.take(engine))
+    inventory.check(before, lambda: inventory.take(engine))
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +110,22 @@ def kubectl(cluster: Cluster, tmp_path: Path) -> Kubectl:
     if not found:
         pytest.skip("no kubectl on PATH")
     return Kubectl(found[-1], cluster.kubeconfig, tmp_path)
+
+
+LONG = (
+    list(dict.fromkeys([*kubectls()[:1], *kubectls()[-1:]]))
+    if "ALL_KUBECTLS" not in os.environ
+    else kubectls()
+)
+"""For stories that take long: the oldest and the newest, unless all are asked for."""
+
+
+@pytest.fixture(params=LONG or [""], ids=lambda path: Path(path).name or "none")
+def oldest_and_newest_kubectl(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Kubectl:
+    """The two ends of what is supported."""
+    if not request.param:
+        pytest.skip("no kubectl on PATH")
+    return Kubectl(request.param, cluster.kubeconfig, tmp_path)
 
 
 @pytest.fixture(params=kubectls() or [""], ids=lambda path: Path(path).name or "none")

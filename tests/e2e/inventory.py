@@ -8,6 +8,8 @@ import json
 import os
 import re
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ Inventory = dict[str, list[str]]
 
 MARKER = "ORCHESTRATOR_E2E"
 """Everything that the tests start has this in its environment, and so have its children."""
+
+Look = Callable[[], Inventory]
+SETTLE_S = 60.0
+"""A pod that ends may take its grace period of 30 s."""
 
 PROGRAMS = ("containerd-shim", "runc", "pause", "httpd", "dockerd", "containerd")
 PLACES = (
@@ -74,9 +80,23 @@ def difference(before: Inventory, after: Inventory) -> str:
     return "\n".join(lines)
 
 
-def check(before: Inventory, after: Inventory) -> None:
-    """Fail on any difference; with SHARED_HOST set, where others work meanwhile, only tell it."""
-    changes = difference(before, after)
+def settled(look: Look) -> Inventory:
+    """What there is once nothing comes or goes any more: what earlier tests deleted may still be ending."""
+    until_s = time.monotonic() + SETTLE_S
+    found = look()
+    while time.monotonic() < until_s:
+        time.sleep(1)
+        before, found = found, look()
+        if not difference(before, found):
+            break
+    return found
+
+
+def check(before: Inventory, look: Look) -> None:
+    """Fail on any difference that stays; with SHARED_HOST set, where others work meanwhile, only tell it."""
+    until_s = time.monotonic() + SETTLE_S
+    while (changes := difference(before, look())) and time.monotonic() < until_s:
+        time.sleep(1)
     if changes and os.environ.get("SHARED_HOST"):
         print(f"the host has changed:\n{changes}")
     else:

@@ -70,7 +70,7 @@ def script(checkout, engine, unchanged_host, tmp_path):
 
 
 def test_installing_twice_and_removing(script, engine, tmp_path):
-    before = inventory.take(engine)
+    before = inventory.settled(lambda: inventory.take(engine))
     said = script("install")
     assert "3 of 3 pods available" in said
     assert said.count("Hello from web-") == 2, said
@@ -94,7 +94,7 @@ def test_installing_twice_and_removing(script, engine, tmp_path):
 
     said = script("uninstall")
     assert "only the data is left" in said
-    inventory.check(before, inventory.take(engine))
+    inventory.check(before, lambda: inventory.take(engine))
     assert {path.name for path in tmp_path.iterdir()} - {"output"} == {"data"}
 
 

@@ -18,26 +18,34 @@ from tests.e2e.cluster import condition, wait_for
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def k(each_kubectl, namespace):
+class Bound:
     """`kubectl --namespace <that of the test>`."""
 
-    class Bound:
-        api_path = f"/api/v1/namespaces/{namespace}"
+    def __init__(self, kubectl, namespace: str) -> None:
+        self._kubectl = kubectl
+        self._namespace = namespace
 
-        def run(self, *arguments: str, **settings: object):
-            return each_kubectl.run("--namespace", namespace, *arguments, **settings)
+    def run(self, *arguments: str, **settings: object):
+        return self._kubectl.run("--namespace", self._namespace, *arguments, **settings)
 
-        def __call__(self, *arguments: str, **settings: object) -> str:
-            return each_kubectl("--namespace", namespace, *arguments, **settings)
+    def __call__(self, *arguments: str, **settings: object) -> str:
+        return self._kubectl("--namespace", self._namespace, *arguments, **settings)
 
-        def json(self, *arguments: str, **settings: object):
-            return each_kubectl.json("--namespace", namespace, *arguments, **settings)
+    def json(self, *arguments: str, **settings: object):
+        return self._kubectl.json("--namespace", self._namespace, *arguments, **settings)
 
-        def start(self, *arguments: str, **settings: object):
-            return each_kubectl.start("--namespace", namespace, *arguments, **settings)
+    def start(self, *arguments: str, **settings: object):
+        return self._kubectl.start("--namespace", self._namespace, *arguments, **settings)
 
-    return Bound()
+
+@pytest.fixture
+def k(each_kubectl, namespace):
+    return Bound(each_kubectl, namespace)
+
+
+@pytest.fixture
+def k_ends(oldest_and_newest_kubectl, namespace):
+    return Bound(oldest_and_newest_kubectl, namespace)
 
 
 def rows(table: str) -> list[dict[str, str]]:
@@ -132,7 +140,8 @@ def condition_free(namespace: dict) -> str:
     return namespace["status"]["phase"]
 
 
-def test_a_deployment_from_creation_to_undo(k, namespace, api, cleared):
+def test_a_deployment_from_creation_to_undo(k_ends, namespace, api, cleared):
+    k = k_ends
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web"
     watcher = cleared(k.start("get", "pods", "-w", "-o", "name", stdout=subprocess.PIPE))
     k("create", "deployment", "web", f"--image={images.WEB}", "--replicas=2")
