@@ -27,17 +27,37 @@ CONFIG_MAP = (
 
 def main() -> None:
     engine = _engine_answers()
+    row("smoke", "share of its time that this machine is paused", _lost_share(), "1", "lower")
     flags = () if engine else ("--no-agent",)
     with BenchCluster(*flags) as cluster:
         starts = [cluster.ready_s, *(_restart(cluster) for _ in range(STARTS - 1))]
         row("smoke", "start to ready", statistics.median(starts), "s", "lower", target=1.0)
-        time.sleep(5)
+        row("smoke", "start to ready, fastest", min(starts), "s", "lower", target=1.0)
+        if engine:
+            _wait_for_node(cluster)
+        time.sleep(10)
         row("smoke", "resident, idle", cluster.resident_mib(), "MiB", "lower", target=132, recorded_peer=660)
         _idle_cpu(cluster)
         _rates(cluster)
         if engine:
             _pods(cluster)
         row("smoke", "kill -9 to ready with all state", _kill_and_restart(cluster), "s", "lower", target=2.0)
+
+
+def _lost_share() -> float:
+    """Share of its time that one busy process loses to pauses of 5 ms and more, to read the other figures by.
+
+    0 on a machine of one's own. Where it is not, medians of latencies and the fastest of several runs say more
+    than rates and tails.
+    """
+    began_s = last_s = time.perf_counter()
+    lost_s = 0.0
+    while last_s - began_s < 4.0:
+        now_s = time.perf_counter()
+        if now_s - last_s > 0.005:
+            lost_s += now_s - last_s
+        last_s = now_s
+    return lost_s / (last_s - began_s)
 
 
 def _engine_answers() -> bool:
@@ -87,6 +107,9 @@ def _rates(cluster: BenchCluster) -> None:
             result = cluster.load(token=token, duration_s=LOAD_S, **plan)
             assert set(result["statuses"]) <= {"200", "201"}, result
             results[str(plan["method"])].append(result)
+    for method, connections in (("GET", 32), ("POST", 64)):
+        p50_ms = statistics.median(result["p50_ms"] for result in results[method])
+        row("smoke", f"{method} config map, {connections} connections, p50", p50_ms, "ms", "lower")
     rates = {method: statistics.median(r["rate"] for r in runs) for method, runs in results.items()}
     p99_ms = statistics.median(r["p99_ms"] for r in results["POST"])
     row(
@@ -140,6 +163,7 @@ def _pods(cluster: BenchCluster) -> None:
     _wait_for_node(cluster)
     took = [_create_to_ready_s(cluster, number) * 1000 for number in range(PODS)]
     row("smoke", "pod create to Ready", statistics.median(took), "ms", "lower", target=600, recorded_peer=576)
+    row("smoke", "pod create to Ready, fastest", min(took), "ms", "lower", target=600)
 
 
 def _wait_for_node(cluster: BenchCluster) -> None:
