@@ -17,7 +17,7 @@ import structlog
 
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime import docker_logs, docker_specs, oom, pause
+from orchestrator.runtime import cgroups, docker_logs, docker_specs, oom, pause
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
 from orchestrator.runtime.docker_streams import (
@@ -369,21 +369,10 @@ class DockerRuntime:
     # Stats and events
 
     async def stats(self, container_id: str) -> Stats | None:
-        try:
-            facts = await self._engine.call(
-                "GET", f"containers/{container_id}/stats", params={"stream": 0, "one-shot": 1}
-            )
-        except EngineError as error:
-            if error.status in (404, 409):
-                return None
-            raise
-        memory = facts.get("memory_stats") or {}
-        if "usage" not in memory:
+        container = await self.inspect_container(container_id)
+        if container is None or container.state != "running":
             return None
-        details = memory.get("stats") or {}
-        idle = details.get("total_inactive_file", details.get("inactive_file", 0))
-        usage = int(memory["usage"])
-        return Stats(int(facts["cpu_stats"]["cpu_usage"]["total_usage"]), usage, max(0, usage - int(idle)))
+        return await asyncio.to_thread(cgroups.read, container.pid)
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Asked again after a break it also tells what the engine still remembers of the gap."""
