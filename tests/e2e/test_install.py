@@ -95,7 +95,7 @@ def test_installing_twice_and_removing(script, engine, tmp_path):
     said = script("uninstall")
     assert "only the data is left" in said
     inventory.check(before, lambda: inventory.take(engine))
-    assert {path.name for path in tmp_path.iterdir()} - {"output"} == {"data"}
+    assert {path.name for path in tmp_path.iterdir()} - {"output", ".kube"} == {"data"}
 
 
 def test_an_unknown_argument_is_refused(script):
