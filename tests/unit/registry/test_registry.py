@@ -9,6 +9,7 @@ from orchestrator.api.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     UnsupportedMediaType,
@@ -159,6 +160,19 @@ async def test_update_creates_only_where_kubernetes_does(api):
         await api.update(LEASES, {**lease, "spec": {"holderIdentity": "you"}})
     with pytest.raises(NotFound):
         await api.update(LEASES, {"metadata": {"name": "other", "resourceVersion": "3"}})
+
+
+async def test_an_update_that_creates_needs_the_right_to_create(api):
+    class Refusing:
+        async def authorize(self, identity, attributes):
+            assert (attributes.verb, attributes.resource, attributes.name) == ("create", "leases", "n")
+            raise Forbidden("no")
+
+    api.registry._writer._authorizer = Refusing()
+    with pytest.raises(Forbidden):
+        await api.update(LEASES, {"metadata": {"name": "n"}, "spec": {"holderIdentity": "me"}})
+    with pytest.raises(NotFound):
+        await api.get(LEASES, "n")
 
 
 async def test_generation_counts_changes_of_the_desired_state_only(api):
