@@ -21,9 +21,10 @@ from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
 from orchestrator.store.interface import Entry, FutureRevisionError, RangeResult, Txn, TxnResult
 from orchestrator.store.log import Dropped, LogFile
-from orchestrator.store.maintenance import HISTORY_BYTES_MAX, Maintenance
+from orchestrator.store.maintenance import Maintenance
 from orchestrator.store.record import Record
 from orchestrator.store.rewrite import Rewriter, log_path
+from orchestrator.store.settings import LogSettings
 from orchestrator.store.staging import Compact, End, Grant
 from orchestrator.store.state import State
 from orchestrator.store.watch import LogWatch, WatchHub, closed_error
@@ -37,7 +38,14 @@ class LogStore:
     """See `interface.Store`. Make one with `open`."""
 
     def __init__(
-        self, disk: Disk, directory: Path, clock: Clock, supervisor: Supervisor, lock: int, opened: "_Opened"
+        self,
+        disk: Disk,
+        directory: Path,
+        clock: Clock,
+        supervisor: Supervisor,
+        lock: int,
+        opened: "_Opened",
+        settings: LogSettings,
     ) -> None:
         self.dropped = opened.dropped
         """The torn tail that recovery dropped, if any."""
@@ -50,7 +58,7 @@ class LogStore:
         self._rewriter = Rewriter(disk, directory, self._committer)
         self._next_lease = opened.state.leases.last + 1
         self._closed = False
-        maintenance = Maintenance(self, opened.state, self._committer, self._rewriter, clock)
+        maintenance = Maintenance(self, opened.state, self._committer, self._rewriter, clock, settings)
         self._tasks = [
             supervisor.serve("store-leases", maintenance.expire_leases),
             supervisor.serve("store-compaction", maintenance.compact),
@@ -59,7 +67,12 @@ class LogStore:
 
     @classmethod
     async def open(
-        cls, path: Path, clock: Clock, supervisor: Supervisor | None = None, disk: Disk | None = None
+        cls,
+        path: Path,
+        clock: Clock,
+        supervisor: Supervisor | None = None,
+        disk: Disk | None = None,
+        settings: LogSettings | None = None,
     ) -> "LogStore":
         """Recover the store in the directory `path`, which is made if it is absent.
 
@@ -67,16 +80,17 @@ class LogStore:
         `DamagedLogError` when the log was damaged.
         """
         disk = disk or Disk()
+        settings = settings or LogSettings()
         disk.make_directory(path)
         lock = _lock_directory(disk, path)
         try:
-            opened = await asyncio.to_thread(_recover, disk, path, clock)
+            opened = await asyncio.to_thread(_recover, disk, path, clock, settings)
         except BaseException:
             disk.close(lock)
             raise
         if opened.dropped:
             _report(opened.dropped)
-        return cls(disk, path, clock, supervisor or Supervisor("store", clock), lock, opened)
+        return cls(disk, path, clock, supervisor or Supervisor("store", clock), lock, opened, settings)
 
     @property
     def revision(self) -> int:
@@ -196,7 +210,7 @@ def _lock_directory(disk: Disk, path: Path) -> int:
         ) from None
 
 
-def _recover(disk: Disk, path: Path, clock: Clock) -> _Opened:
+def _recover(disk: Disk, path: Path, clock: Clock, settings: LogSettings) -> _Opened:
     """Blocking: find the log, or make the first one, and build the state from it."""
     started_s = clock.monotonic_s()
     names = disk.names(path)
@@ -207,7 +221,7 @@ def _recover(disk: Disk, path: Path, clock: Clock) -> _Opened:
     file = LogFile.open(disk, logs[-1]) if logs else _first_log(disk, path)
     try:
         state = State(clock)
-        dropped = file.replay(lambda record: _replay(state, record))
+        dropped = file.replay(lambda record: _replay(state, record, settings.history_memory_bytes))
         for superseded in logs[:-1]:
             disk.unlink(superseded)
     except BaseException:
@@ -216,10 +230,10 @@ def _recover(disk: Disk, path: Path, clock: Clock) -> _Opened:
     return _Opened(file, state, dropped, clock.monotonic_s() - started_s)
 
 
-def _replay(state: State, record: Record) -> None:
+def _replay(state: State, record: Record, history_bytes_max: int) -> None:
     state.apply(record)
-    if state.history_bytes > HISTORY_BYTES_MAX:
-        state.shorten_history(HISTORY_BYTES_MAX // 2)
+    if state.history_bytes > history_bytes_max:
+        state.shorten_history(history_bytes_max // 2)
 
 
 def _first_log(disk: Disk, path: Path) -> LogFile:

@@ -14,14 +14,12 @@ from orchestrator.base.clock import Clock
 from orchestrator.store.commit import Committer
 from orchestrator.store.interface import NoSpaceError, StoppedError, StoreError
 from orchestrator.store.rewrite import Rewriter, worthwhile
+from orchestrator.store.settings import LogSettings
 from orchestrator.store.state import State
 
 log = structlog.get_logger(__name__)
 
 LEASE_TICK_S = 1.0
-HISTORY_S = 300.0
-"""How long a revision can be read and watched from, unless history takes more than its bytes."""
-HISTORY_BYTES_MAX = 64 * 1024 * 1024
 COMPACTION_TICK_S = 5.0
 MARK_S = 30.0
 TRIM_EVENTS = 2000
@@ -41,13 +39,20 @@ class Maintenance:
     """Owner of nothing but its marks of time."""
 
     def __init__(
-        self, store: Store, state: State, committer: Committer, rewriter: Rewriter, clock: Clock
+        self,
+        store: Store,
+        state: State,
+        committer: Committer,
+        rewriter: Rewriter,
+        clock: Clock,
+        settings: LogSettings,
     ) -> None:
         self._store = store
         self._state = state
         self._committer = committer
         self._rewriter = rewriter
         self._clock = clock
+        self._settings = settings
         self._marks: deque[tuple[float, int]] = deque()
         """What the newest revision was, when."""
 
@@ -80,10 +85,11 @@ class Maintenance:
         if not self._marks or now_s - self._marks[-1][0] >= MARK_S:
             self._marks.append((now_s, self._state.revision))
         floor = 0
-        while self._marks and now_s - self._marks[0][0] >= HISTORY_S:
+        while self._marks and now_s - self._marks[0][0] >= self._settings.history_s:
             floor = self._marks.popleft()[1]
-        if self._state.history_bytes > HISTORY_BYTES_MAX:
-            floor = max(floor, self._state.revision_keeping(HISTORY_BYTES_MAX // 2))
+        bytes_max = self._settings.history_memory_bytes
+        if self._state.history_bytes > bytes_max:
+            floor = max(floor, self._state.revision_keeping(bytes_max // 2))
         return floor
 
     async def rewrite(self) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.errors import StartupError
-from orchestrator.store import maintenance
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import CompactedError, Put, Txn
+from orchestrator.store.settings import LogSettings
 
 KILLS = int(os.environ.get("STORE_TEST_KILLS", "24" if os.environ.get("CI") else "8"))
 CHILD = """
@@ -112,12 +112,10 @@ async def test_history_is_kept_for_five_minutes(tmp_path: Path, lazy_disk: Disk)
     await store.close()
 
 
-async def test_history_is_bounded_in_bytes(
-    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maintenance, "HISTORY_BYTES_MAX", 50_000)
+async def test_history_is_bounded_in_bytes(tmp_path: Path, lazy_disk: Disk) -> None:
     clock = VirtualClock()
-    store = await LogStore.open(tmp_path, clock, disk=lazy_disk)
+    settings = LogSettings(history_memory_bytes=50_000)
+    store = await LogStore.open(tmp_path, clock, disk=lazy_disk, settings=settings)
     await write(store, 100, b"x" * 1000)
     await clock.advance(10)
     await write(store, 1)
