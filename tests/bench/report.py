@@ -1,6 +1,7 @@
 """The one line format of all benchmarks; ARCHITECTURE.md says what the fields mean."""
 
 import json
+import time
 
 
 def row(
@@ -49,3 +50,19 @@ def _short(value: float | None) -> float | None:
 def percentile(values: list[float], share: float) -> float:
     """The value that `share` (0 to 1) of `values` do not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def paused_share() -> float:
+    """Share of its time that one busy process loses to pauses of 5 ms and more, to read the other figures by.
+
+    0 on a machine of one's own. Where it is not, medians of latencies and the fastest of several runs say more
+    than rates and tails.
+    """
+    began_s = last_s = time.perf_counter()
+    lost_s = 0.0
+    while last_s - began_s < 4.0:
+        now_s = time.perf_counter()
+        if now_s - last_s > 0.005:
+            lost_s += now_s - last_s
+        last_s = now_s
+    return lost_s / (last_s - began_s)

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.runtime.imagetar import Entry, build
 from tests.bench.cluster import BenchCluster
-from tests.bench.report import row
+from tests.bench.report import paused_share, row
 
 IMAGE = "orchestrator.internal/bench:1"
 STARTS, LOADS, PODS, LOAD_S = 5, 3, 9, 4.0
@@ -27,7 +27,7 @@ CONFIG_MAP = (
 
 def main() -> None:
     engine = _engine_answers()
-    row("smoke", "share of its time that this machine is paused", _lost_share(), "1", "lower")
+    row("smoke", "share of its time that this machine is paused", paused_share(), "1", "lower")
     flags = () if engine else ("--no-agent",)
     with BenchCluster(*flags) as cluster:
         starts = [cluster.ready_s, *(_restart(cluster) for _ in range(STARTS - 1))]
@@ -42,22 +42,6 @@ def main() -> None:
         if engine:
             _pods(cluster)
         row("smoke", "kill -9 to ready with all state", _kill_and_restart(cluster), "s", "lower", target=2.0)
-
-
-def _lost_share() -> float:
-    """Share of its time that one busy process loses to pauses of 5 ms and more, to read the other figures by.
-
-    0 on a machine of one's own. Where it is not, medians of latencies and the fastest of several runs say more
-    than rates and tails.
-    """
-    began_s = last_s = time.perf_counter()
-    lost_s = 0.0
-    while last_s - began_s < 4.0:
-        now_s = time.perf_counter()
-        if now_s - last_s > 0.005:
-            lost_s += now_s - last_s
-        last_s = now_s
-    return lost_s / (last_s - began_s)
 
 
 def _engine_answers() -> bool:
