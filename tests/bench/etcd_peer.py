@@ -38,7 +38,7 @@ class EtcdPeer:
         body.write_bytes(_put_body(b"/registry/bench/1", value))
         log.unlink(missing_ok=True)
         command = ["h2load", "-t", "1", "-c", str(connections), "-m", str(clients // connections)]
-        command += ["-D", str(seconds), "-d", str(body), f"--log-file={log}", self._url + PUT]
+        command += ["-D", f"{seconds * 1000:.0f}ms", "-d", str(body), f"--log-file={log}", self._url + PUT]
         command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
         subprocess.run(command, check=True, capture_output=True, timeout=seconds + 30)
         lines = [line.split() for line in log.read_text().splitlines()]
