@@ -131,9 +131,11 @@ class ServiceAccountTokens:
                 },
             )
             private = claims["kubernetes.io"]
-            assert isinstance(private["namespace"], str) and isinstance(private["serviceaccount"]["uid"], str)
-        except (jwt.PyJWTError, KeyError, TypeError, AssertionError) as error:
+            whole = isinstance(private["namespace"], str) and isinstance(private["serviceaccount"]["uid"], str)
+        except (jwt.PyJWTError, KeyError, TypeError) as error:
             raise Unauthorized("Unauthorized") from error
+        if not whole:
+            raise Unauthorized("Unauthorized")
         self._verified[token] = claims
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)

@@ -52,8 +52,7 @@ async def identify(
     identity = await authenticator.authenticate(credentials(request))
     if identity is ANONYMOUS and not public:
         raise Unauthorized("Unauthorized")
-    headers = request.headers
-    if "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
+    if any(name.lower().startswith("impersonate-") for name in request.headers):
         return await _impersonated(request, identity, authorizer)
     return identity
 

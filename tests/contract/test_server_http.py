@@ -339,6 +339,9 @@ async def test_impersonation_needs_the_right_and_then_holds(ready: Cluster) -> N
     )
     assert status == 403
     assert 'cannot impersonate resource "users"' in body["message"]
+    for alone in ({"Impersonate-Group": "devs"}, {"Impersonate-Extra-a": "c"}, {"Impersonate-Uid": "7"}):
+        status, body, _ = await ready.call("GET", PODS_PATH, headers=alone)
+        assert (status, body["reason"]) == (400, "BadRequest")
 
 
 async def test_reviews_tell_what_authorization_decides(ready: Cluster) -> None:
