@@ -29,6 +29,7 @@ from orchestrator.assembly import bootstrap, host
 from orchestrator.assembly.access import Access, LateAuthorizer
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
+from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
@@ -39,7 +40,7 @@ from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
 from orchestrator.server.app import ApiServer
-from orchestrator.server.health import Health
+from orchestrator.server.health import Health, Unhealthy
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
@@ -179,7 +180,7 @@ class Daemon:
             access.tokens,
             OpenAPI(self.table, self.schemas),
             relay,
-            Health(live={"log": lambda: _store_check(store)}, ready={"startup": self._startup_check}),
+            Health(live={"store": lambda: check_store(store)}, ready={"startup": self._startup_check}),
             self.clock,
             address=f"{self.config.advertise_address}:{self.config.port}",
             metrics=metrics,
@@ -260,12 +261,7 @@ class Daemon:
 
     async def _startup_check(self) -> None:
         if self._not_ready:
-            raise RuntimeError(self._not_ready)
-
-
-async def _store_check(store: LogStore) -> None:
-    if not store.healthy:
-        raise RuntimeError(store.fault or "closed")
+            raise Unhealthy(self._not_ready)
 
 
 def raise_file_limit() -> None:

@@ -24,6 +24,7 @@ from orchestrator.store.interface import (
     TxnResult,
     Watch,
 )
+from orchestrator.store.sealing import SealError
 
 LEASE_BUCKET_S = 60.0
 """Objects written within this time share a lease, so they may live this much longer than their row says."""
@@ -40,6 +41,8 @@ def api_error(error: StoreError) -> ApiError:
             return errors.Timeout("Too large resource version", retry_after_s=1)
         case NoSpaceError():
             return errors.InsufficientStorage(f"the store has no space: {error}")
+        case SealError():
+            return errors.InternalError(str(error))
     return errors.ServiceUnavailable(f"the store does not take requests: {error}", retry_after_s=1)
 
 

@@ -14,10 +14,14 @@ from orchestrator.web.answer import TEXT, Answer
 
 log = structlog.get_logger(__name__)
 
-Check = Callable[[], Awaitable[None]]
-"""Returns when all is well; raises otherwise."""
+Check = Callable[[], Awaitable[str | None]]
+"""Returns when all is well, perhaps with a remark for `?verbose`; raises otherwise."""
 
 CHECK_TIMEOUT_S = 5.0
+
+
+class Unhealthy(Exception):
+    """A check's failure whose text anybody may read; what else a check raises is told to the log only."""
 
 
 async def _ping() -> None:
@@ -40,36 +44,38 @@ class Health:
         if not rest:
             return await self._all(endpoint, checks, query)
         if len(rest) == 1 and rest[0] in checks:
-            failure = await _run(rest[0], checks[rest[0]])
-            if failure:
-                return _text(500, f"internal server error: {rest[0]} failed: reason withheld\n")
-            return _text(200, "ok")
+            failed, remark = await _run(rest[0], checks[rest[0]])
+            if failed:
+                return _text(500, f"internal server error: {rest[0]} failed: {remark}\n")
+            return _text(200, f"ok: {remark}\n" if remark and query.has("verbose") else "ok")
         return None
 
     async def _all(self, endpoint: str, checks: Mapping[str, Check], query: Query) -> Answer:
         excluded = set(query.all("exclude"))
         names = [name for name in checks if name not in excluded]
-        failures = await asyncio.gather(*(_run(name, checks[name]) for name in names))
-        lines = [
-            f"[-]{name} failed: reason withheld" if failed else f"[+]{name} ok"
-            for name, failed in zip(names, failures, strict=True)
-        ]
-        if any(failures):
+        outcomes = await asyncio.gather(*(_run(name, checks[name]) for name in names))
+        lines = [_line(name, *outcome) for name, outcome in zip(names, outcomes, strict=True)]
+        if any(failed for failed, _ in outcomes):
             return _text(500, "\n".join([*lines, f"{endpoint} check failed", ""]))
         if not query.has("verbose"):
             return _text(200, "ok")
         return _text(200, "\n".join([*lines, f"{endpoint} check passed", ""]))
 
 
-async def _run(name: str, check: Check) -> bool:
-    """Whether it failed. The reason goes to the log: whoever asks need not be known."""
+async def _run(name: str, check: Check) -> tuple[bool, str]:
+    """Whether it failed, and what anybody may know of it: whoever asks need not be known. The rest goes to the log."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            await check()
+            return False, await check() or ""
     except Exception as error:
         log.warning("health check failed", check=name, error=repr(error))
-        return True
-    return False
+        return True, str(error) if isinstance(error, Unhealthy) else "reason withheld"
+
+
+def _line(name: str, failed: bool, remark: str) -> str:
+    if failed:
+        return f"[-]{name} failed: {remark}"
+    return f"[+]{name} ok: {remark}" if remark else f"[+]{name} ok"
 
 
 def _text(status: int, text: str) -> Answer:

@@ -16,6 +16,8 @@ from orchestrator.api.item import Item
 from orchestrator.api.openapi import OpenAPI
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.schema import Schemas
+from orchestrator.assembly.health import check_store
+from orchestrator.assembly.metrics import StoreCollector
 from orchestrator.auth.authenticator import Authenticator
 from orchestrator.auth.authorizer import AuthorizerChain
 from orchestrator.auth.node import NodeAuthorizer
@@ -28,7 +30,9 @@ from orchestrator.registry.registry import Registry
 from orchestrator.registry.strategies import built_in
 from orchestrator.server.app import ApiServer
 from orchestrator.server.health import Health
+from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
+from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.web.listener import Listener
 
@@ -98,10 +102,12 @@ class Cluster:
 
 
 @asynccontextmanager
-async def served(directory: Path, schemas: Schemas) -> AsyncIterator[Cluster]:
+async def served(directory: Path, schemas: Schemas, disk: Disk | None = None) -> AsyncIterator[Cluster]:
     """A server on a free port, with its data in `directory`."""
     clock, rng, table = SystemClock(), random.Random(7), ResourceTable()
-    store = await LogStore.open(directory / "store", clock)
+    store = await LogStore.open(directory / "store", clock, disk=disk)
+    metrics = Metrics()
+    metrics.registry.register(StoreCollector(store.stats))
     strategies = built_in("10.43.0.0/16", range(30000, 32768), clock, rng)
     registry = Registry(store, table, schemas, strategies, AdmissionChain([]), clock, rng)
     ca = Authority(directory / "pki", clock)
@@ -121,9 +127,10 @@ async def served(directory: Path, schemas: Schemas) -> AsyncIterator[Cluster]:
         tokens,
         OpenAPI(table, schemas),
         Relay(registry, client_context(trusted, admin)),
-        Health(),
+        Health(live={"store": lambda: check_store(store)}),
         clock,
         address="127.0.0.1:6443",
+        metrics=metrics,
     )
     listener = Listener(app.handle, "127.0.0.1", 0, server_context(server, trusted))
     port = await listener.start()
