@@ -28,7 +28,7 @@ from orchestrator.server.errors import (
 from orchestrator.server.handlers import Call, Handlers
 from orchestrator.server.health import Health, version_answer
 from orchestrator.server.identify import identify
-from orchestrator.server.interfaces import Authenticator, Authorizer, OpenAPI, Tokens
+from orchestrator.server.interfaces import Authenticator, Authorizer, OpenAPI, StoreAdmin, Tokens
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import openapi_answer
 from orchestrator.server.paths import RequestInfo
@@ -36,6 +36,7 @@ from orchestrator.server.present import Presenter
 from orchestrator.server.query import Query
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
+from orchestrator.server.store_admin import PREFIX, store_answer
 from orchestrator.server.watching import Lines, Watchers
 from orchestrator.web.answer import TEXT, Answer, Request, Response, header
 from orchestrator.web.body import BodyError
@@ -66,6 +67,7 @@ class ApiServer:
         *,
         address: str,
         metrics: Metrics | None = None,
+        store_admin: StoreAdmin | None = None,
     ) -> None:
         """`address` is `host:port` as clients reach the API."""
         self._table = table
@@ -74,6 +76,7 @@ class ApiServer:
         self._openapi = openapi
         self._relay = relay
         self._health = health
+        self._store_admin = store_admin
         self._discovery = Discovery(table, address)
         self._watchers = Watchers(Lines(clock))
         reviews = Reviews(authorizer, tokens, registry)
@@ -151,9 +154,11 @@ class ApiServer:
         return await self._health.answer(path, query) or _page_not_found()
 
     async def _plain(self, request: Request, info: RequestInfo, query: Query) -> Response:
+        path = info.path
+        if path.startswith(PREFIX) and self._store_admin is not None:
+            return await store_answer(self._store_admin, info.verb, path)
         if info.verb not in ("get", "head"):
             return self._not_get(info)
-        path = info.path
         if path in ("/api", "/apis") or path.startswith(("/api/", "/apis/")):
             return self._discovery.answer(request, path)
         if path in ("/openapi/v2", "/openapi/v3") or path.startswith("/openapi/v3/"):

@@ -88,3 +88,16 @@ class OpenAPI(Protocol):
 
     def swagger_protobuf(self) -> tuple[bytes, str]:
         """The same in gnostic's protobuf form."""
+
+
+class StoreAdmin(Protocol):
+    """What an operator may ask of the store; answers are JSON objects. All raise `ApiError`."""
+
+    async def status(self) -> dict[str, Any]:
+        """Its figures and state."""
+
+    async def compact(self) -> dict[str, Any]:
+        """Forget history and give the disk space of what is dead back."""
+
+    async def rotate_key(self) -> dict[str, Any]:
+        """A new encryption key, and everything sealed anew with it."""

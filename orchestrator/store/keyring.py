@@ -120,21 +120,25 @@ def _key(entry: _Key, name: str) -> Key:
 
 
 def save(path: Path, keyring: Keyring) -> None:
-    """Write the file and wait for the disk. Raises `StartupError`; the old file then stays as it was."""
+    """Write the keys file. Raises `StartupError`; the old file then stays as it was."""
+    write(path, render(keyring))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a file by one for its owner's eyes only, and wait for the disk. Raises `StartupError`."""
     temporary = path.with_name(path.name + ".new")
     try:
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(render(keyring))
+            file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise StartupError(
-            f"The encryption keys {path} can't be written: {error.strerror}.",
-            "Make the directory writable, or name another file with encryption_keys.",
+            f"{path} can't be written: {error.strerror}.", "Make its directory writable, with space left."
         ) from error
 
 
@@ -144,7 +148,8 @@ def render(keyring: Keyring) -> bytes:
     return msgspec.json.format(msgspec.json.encode(_File(FORMAT, keys)), indent=2) + b"\n"
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Wait until the names in `path` are on disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
