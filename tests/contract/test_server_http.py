@@ -488,7 +488,7 @@ async def test_plain_paths(cluster: Cluster) -> None:
     _, version, _ = await cluster.call("GET", "/version")
     assert (version["major"], version["minor"], version["gitVersion"]) == ("1", "36", "v1.36.0")
     _, text, _ = await cluster.call("GET", "/readyz?verbose")
-    assert text == "[+]ping ok\nreadyz check passed\n"
+    assert text == "[+]ping ok\n[+]store ok\nreadyz check passed\n"
     _, text, _ = await cluster.call("GET", "/metrics")
     assert "apiserver_request_total" in text
 
