@@ -8,8 +8,9 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.api.item import Item
 from orchestrator.base.errors import OrchestratorError
@@ -47,18 +48,30 @@ class LeaseNotFoundError(StoreError):
     """A put names a lease that does not exist, or no longer. The transaction was not made."""
 
 
-class Entry:
-    """One key at one revision. Immutable; `item` is shared with everybody who reads this entry."""
+class TooLargeError(StoreError):
+    """A value or transaction exceeds what the engine takes. It was not made; trying again is useless."""
 
-    __slots__ = ("create_revision", "item", "key", "lease", "version")
 
-    def __init__(self, key: str, item: Item, create_revision: int, version: int, lease: int = 0) -> None:
-        self.key = key
-        self.item = item
-        self.create_revision = create_revision
-        self.version = version
-        """How often the key was written since it was created; 1 at first."""
-        self.lease = lease
+class UnavailableError(StoreError):
+    """The engine's servers do not answer. Nothing was written; trying again later is right."""
+
+
+class UnknownOutcomeError(StoreError):
+    """The connection broke while a write was under way: it may have been made, or may still be. Read, then decide."""
+
+
+class Entry(Struct, frozen=True, gc=False, eq=False):
+    """One key at one revision. Immutable; `item` is shared with everybody who reads this entry.
+
+    A struct without garbage collection: an entry is in no cycle, and there is one per stored object.
+    """
+
+    key: str
+    item: Item
+    create_revision: int
+    version: int
+    """How often the key was written since it was created; 1 at first."""
+    lease: int = 0
 
     @property
     def value(self) -> bytes:
@@ -70,8 +83,7 @@ class Entry:
         return self.item.revision
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """A change. `entry` is None for a deletion, `previous` is None for a creation."""
 
     revision: int
@@ -80,16 +92,14 @@ class Event:
     previous: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True, gc=False):
     """Holds when the key's last write has this revision; 0 means that the key is absent."""
 
     key: str
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True, gc=False):
     """Write `value`; attach to `lease` unless 0."""
 
     key: str
@@ -97,23 +107,20 @@ class Put:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True, gc=False):
     """Remove the key; an absent one is no event."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Txn:
+class Txn(Struct, frozen=True, gc=False):
     """All operations, in one revision, if every comparison holds; else nothing. A key is changed at most once."""
 
     compares: tuple[Compare, ...]
     operations: tuple[Put | Delete, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(Struct, frozen=True, gc=False):
     """`revision` is the transaction's own when it succeeded and changed something, else the store's current one.
 
     `entries` holds the written entry per `Put`, in order; empty when a comparison failed. `failed` names the
@@ -126,8 +133,7 @@ class TxnResult:
     failed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RangeResult:
+class RangeResult(Struct, frozen=True, gc=False):
     """`revision` is what was read at; `remaining` counts the entries after the last one returned."""
 
     entries: list[Entry]
