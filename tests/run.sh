@@ -8,7 +8,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 missing=""
 for pair in dockerd:docker.io nft:nftables iptables:iptables conntrack:conntrack busybox:busybox-static ip:iproute2 \
-            curl:curl openssl:openssl; do
+            curl:curl openssl:openssl etcd:etcd-server etcdctl:etcd-client; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair#*:}"
 done
 dpkg-query -W -f '${Status}' busybox-static 2>/dev/null | grep -q 'ok installed' || missing="$missing busybox-static"

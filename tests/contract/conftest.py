@@ -1,6 +1,6 @@
 """A running API server for the contract tests that ask for one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -8,8 +8,16 @@ import pytest
 
 from orchestrator.api.schema import Schemas
 from tests.contract.api_support import Cluster, served
+from tests.contract.etcd_support import Etcd, etcd_running
 
 load_schemas = cache(Schemas.load)
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """One etcd for the whole session; each test has a prefix of its own."""
+    with etcd_running() as running:
+        yield running
 
 
 @pytest.fixture

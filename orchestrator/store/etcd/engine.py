@@ -1,0 +1,280 @@
+"""The distributed engine: `interface.Store` on etcd. Opened and closed by `daemon`; several servers share one etcd.
+
+Writes go to etcd, one transaction each, and are answered when the cache has them: durable is what etcd's majority
+has synced. Reads and watches are served from the cache, reads after it has caught up with etcd.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from orchestrator.api.item import Item
+from orchestrator.base.clock import Clock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.store.etcd import transactions
+from orchestrator.store.etcd.api import EtcdApi
+from orchestrator.store.etcd.cache import Cache
+from orchestrator.store.etcd.feed import Feed
+from orchestrator.store.etcd.freshness import Freshness
+from orchestrator.store.etcd.keys import Keys
+from orchestrator.store.etcd.maintenance import Maintenance
+from orchestrator.store.interface import (
+    CompactedError,
+    Entry,
+    NoSpaceError,
+    Put,
+    RangeResult,
+    StoreError,
+    Txn,
+    TxnResult,
+    UnavailableError,
+    UnknownOutcomeError,
+)
+from orchestrator.store.sealing import Sealer
+from orchestrator.store.watch import LogWatch, closed_error
+
+log = structlog.get_logger(__name__)
+
+WRITES_MAX = 256
+"""Transactions under way at once; further ones wait."""
+REPEATS_MAX = 3
+
+
+class EtcdStore:
+    """See `interface.Store`. Make one with `open`."""
+
+    dropped = None
+    """What the embedded engine may have lost at its start; etcd looks after its own log."""
+
+    def __init__(
+        self, api: EtcdApi, keys: Keys, clock: Clock, supervisor: Supervisor, sealer: Sealer | None
+    ) -> None:
+        self.no_space = False
+        """Whether etcd refused the last write because its database is full (its NOSPACE alarm)."""
+        self.repeats = 0
+        """Transactions sent again because their answer was lost."""
+        self._api = api
+        self._keys = keys
+        self._sealer = sealer
+        self._cache = Cache(clock)
+        self._feed = Feed(api, keys, self._cache, clock, sealer)
+        self._supervisor = Supervisor("store/etcd", clock)
+        self._freshness = Freshness(api, keys.first, self._feed, self._supervisor)
+        self._maintenance = Maintenance(self, self._cache, clock)
+        self._room = asyncio.Semaphore(WRITES_MAX)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._parent = supervisor
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        api: EtcdApi,
+        clock: Clock,
+        supervisor: Supervisor | None = None,
+        *,
+        keys: Keys | None = None,
+        sealer: Sealer | None = None,
+    ) -> "EtcdStore":
+        """Load what etcd has. Raises `StoreError` when it does not answer or does not let us."""
+        store = cls(api, keys or Keys(), clock, supervisor or Supervisor("store", clock), sealer)
+        await store._feed.load()
+        store._tasks = [
+            store._parent.serve("etcd-watch", store._feed.run),
+            store._parent.serve("etcd-history", store._maintenance.forget),
+        ]
+        return store
+
+    @property
+    def revision(self) -> int:
+        return self._cache.revision
+
+    @property
+    def compact_revision(self) -> int:
+        """The oldest revision that this server can read."""
+        return self._cache.state.floor
+
+    @property
+    def healthy(self) -> bool:
+        """Whether this server follows etcd; it comes back by itself."""
+        return not self._feed.fault and not self._closed
+
+    @property
+    def fault(self) -> str:
+        """Why etcd is not followed at the moment; empty while it is."""
+        return self._feed.fault
+
+    async def ping(self) -> None:
+        """Ask etcd for its revision and wait until the cache has it. Raises `StoreError`."""
+        self._refuse_if_closed()
+        await self._freshness.check()
+
+    async def get(self, key: str) -> Entry | None:
+        await self.ping()
+        return self._cache.state.get(key)
+
+    async def range(
+        self, prefix: str, *, start_after: str = "", limit: int = 0, revision: int = 0
+    ) -> RangeResult:
+        """See `Store.range`. Without `revision`, or with one that is not here yet, the cache catches up first."""
+        if revision == 0 or revision > self._cache.revision:
+            await self.ping()
+        return self._cache.state.range(prefix, start_after, limit, revision)
+
+    async def transact(self, txn: Txn) -> TxnResult:
+        """See `Store.transact`. Raises `UnknownOutcomeError` where nobody can tell whether it was made."""
+        self._refuse_if_closed()
+        transactions.check(txn)
+        async with self._room:
+            since = self._cache.revision
+            for _ in range(REPEATS_MAX):
+                try:
+                    return await self._send(txn)
+                except UnknownOutcomeError:
+                    if not transactions.repeatable(txn):
+                        raise
+                    result = await self._trace(txn, since)
+                    if result is not None:
+                        return result
+                    self.repeats += 1
+            return await self._send(txn)
+
+    async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
+        """Run several at the same time; those that share a key one after the other, in order.
+
+        etcd has no batch of independent transactions (a nested one is judged as a whole, on what was before it).
+        "One sync" is therefore etcd's doing: what arrives while its log is being synced shares the next one.
+        """
+        last: dict[str, asyncio.Task[TxnResult]] = {}
+        tasks: list[asyncio.Task[TxnResult]] = []
+        for number, txn in enumerate(txns):
+            names = {step.key for step in (*txn.compares, *txn.operations)}
+            before = {last[name] for name in names if name in last}
+            task = self._supervisor.spawn(f"transaction-{number}", self._after(before, txn))
+            tasks.append(task)
+            last.update(dict.fromkeys(names, task))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        return [_unless_failed(result) for result in results]
+
+    def watch(self, prefix: str, after_revision: int) -> LogWatch:
+        """See `Store.watch`. A revision that only other servers have seen yet is fine: later events come."""
+        return self._cache.hub.watch(prefix, after_revision)
+
+    async def compact(self, revision: int) -> None:
+        """Forget history before `revision` in etcd, for every server, and here at once."""
+        self._refuse_if_closed()
+        if revision > self._cache.revision:
+            await self.ping()
+        try:
+            await self._api.compact(revision)
+        except CompactedError:
+            log.debug("etcd has been compacted that far already", revision=revision)
+        await self._freshness.reach(revision)
+        self._cache.raise_floor(revision)
+
+    async def compact_by_age(self) -> None:
+        """Keep etcd's history as short as ours, for as long as this runs: the leader's work."""
+        await self._maintenance.compact()
+
+    async def lease_grant(self, ttl_s: int) -> int:
+        self._refuse_if_closed()
+        return await self._api.lease_grant(max(1, ttl_s))
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        self._refuse_if_closed()
+        return await self._api.lease_keep_alive(lease)
+
+    async def lease_revoke(self, lease: int) -> None:
+        """See `Store.lease_revoke`; the deletions are visible when this returns."""
+        self._refuse_if_closed()
+        await self._api.lease_revoke(lease)
+        await self._freshness.check()
+
+    def stats(self) -> dict[str, float]:
+        """Figures for metrics; bytes and counts since the start as their names say."""
+        state = self._cache.state
+        return {
+            "revision": state.revision,
+            "compact_revision": state.floor,
+            "keys": len(state),
+            "live_bytes": state.live_bytes,
+            "history_bytes": state.history_bytes,
+            "history_events": state.history_events,
+            "watches": len(self._cache.hub),
+            "slow_watches_total": self._cache.slow_watches + self._cache.hub.dropped,
+            "loads_total": self._cache.loads,
+            "reconnects_total": self._feed.reconnects,
+            "revision_checks_total": self._freshness.checks,
+            "repeats_total": self.repeats,
+            "stopped": float(not self.healthy),
+            "no_space": float(self.no_space),
+        }
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.stop()
+        self._cache.hub.stop(closed_error())
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise closed_error()
+
+    async def _send(self, txn: Txn) -> TxnResult:
+        request = transactions.request_of(txn, self._keys, self._sealer)
+        try:
+            answer = await self._api.txn(request)
+        except NoSpaceError:
+            self.no_space = True
+            raise
+        revision = int(answer["header"]["revision"])
+        if not answer.get("succeeded"):
+            await self._freshness.reach(revision)
+            return TxnResult(False, revision, (), transactions.failed_keys(txn, answer))
+        if not transactions.changed(answer):
+            await self._freshness.reach(revision)
+            return TxnResult(True, revision)
+        self.no_space = False
+        try:
+            await self._freshness.reach(revision)
+        except UnavailableError as error:
+            raise UnknownOutcomeError(f"the write was made, but can't be read yet: {error}") from error
+        return TxnResult(True, revision, self._written(txn, revision))
+
+    def _written(self, txn: Txn, revision: int) -> tuple[Entry, ...]:
+        """The entry per `Put`: the cache's own."""
+        puts = [operation for operation in txn.operations if isinstance(operation, Put)]
+        entries = self._cache.entries_of(revision)
+        if any(
+            put.key not in entries for put in puts
+        ):  # All was loaded anew since: only these facts are left.
+            entries = {
+                put.key: Entry(put.key, Item(put.value, revision), revision, 1, put.lease) for put in puts
+            }
+        return tuple(entries[put.key] for put in puts)
+
+    async def _trace(self, txn: Txn, since: int) -> TxnResult | None:
+        """What became of a transaction whose answer was lost; None when it is to be sent again."""
+        try:
+            await self._freshness.check()
+            return transactions.trace(txn, self._cache.state, since)
+        except StoreError as error:
+            raise UnknownOutcomeError(
+                f"etcd gave no answer, the write may have been made: {error}"
+            ) from error
+
+    async def _after(self, before: set[asyncio.Task[TxnResult]], txn: Txn) -> TxnResult:
+        if before:
+            await asyncio.wait(before)
+        return await self.transact(txn)
+
+
+def _unless_failed(result: TxnResult | BaseException) -> TxnResult:
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -1,0 +1,234 @@
+"""Keeps the cache equal to etcd: loads what is under the prefix, then follows one watch of it.
+
+A broken watch resumes behind the last revision taken over, on the next endpoint if need be; where etcd has
+forgotten that revision everything is loaded anew. Events of one revision come together and in order: pieces of a
+large answer are put together before they are applied. Owner of the cache and of the watch; run by the store.
+
+A watch tells of changes under our prefix only, while etcd's revision also grows by those of others. To make the
+watch say how far it is, `nudge` asks for a progress report where etcd's is right (before 3.4.25 and 3.5.8 it may
+overtake events: etcd issue 15220), else it writes a marker key, whose event comes in its order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from itertools import groupby
+from typing import Any
+
+import structlog
+
+from orchestrator.api.item import Item
+from orchestrator.base.backoff import Backoff
+from orchestrator.base.clock import Clock
+from orchestrator.store.etcd.api import CALL_TIMEOUT_S, EtcdApi, Message
+from orchestrator.store.etcd.cache import Cache
+from orchestrator.store.etcd.failures import store_error
+from orchestrator.store.etcd.keys import Keys
+from orchestrator.store.interface import CompactedError, Entry, StoreError, UnavailableError
+from orchestrator.store.record import DELETE, PUT, Operation, Record
+from orchestrator.store.sealing import Sealer
+from orchestrator.wire.grpc import GrpcError, GrpcStream
+
+log = structlog.get_logger(__name__)
+
+PAGE_KEYS = 500
+"""Loaded by one request."""
+PIECES_BYTES_MAX = 256 * 1024 * 1024
+"""What the pieces of one answer may add up to."""
+_BROADCAST = -1
+
+
+class Feed:
+    """Owner of the cache. `load` once, then serve `run`."""
+
+    def __init__(self, api: EtcdApi, keys: Keys, cache: Cache, clock: Clock, sealer: Sealer | None) -> None:
+        self.cache = cache
+        self.fault = "not connected yet"
+        """Why the cache does not follow etcd at the moment; empty while it does."""
+        self.reconnects = 0
+        self.progress_is_right = False
+        self._api = api
+        self._keys = keys
+        self._clock = clock
+        self._sealer = sealer
+        self._backoff = Backoff(0.05, 2.0, jitter=0.5)
+        self._stream: GrpcStream | None = None
+        self._must_load = True
+        self._nudging = False
+
+    async def load(self) -> None:
+        """Take over all that is there now. Raises `StoreError`."""
+        version = (await self._api.status()).get("version", "")
+        self.progress_is_right = progress_is_right(version)
+        while True:
+            try:
+                entries, revision = await self._read_all()
+                break
+            except (
+                CompactedError
+            ):  # It took longer than etcd keeps history: the newest revision is another one.
+                continue
+        self.cache.replace(entries, revision)
+        self._must_load = False
+
+    async def run(self) -> None:
+        """Follow etcd until cancelled."""
+        while True:
+            try:
+                if self._must_load:
+                    await self.load()
+                await self._follow()
+            except CompactedError:
+                log.warning(
+                    "etcd forgot what this server has not seen: loading all", after=self.cache.revision
+                )
+                self._must_load = True
+            except (GrpcError, StoreError) as error:
+                await self._broken(error)
+            except Exception:
+                self._must_load = True  # Whatever it was: what the cache holds is not to be trusted any more.
+                raise
+
+    async def nudge(self) -> None:
+        """Make the watch tell how far it is. Raises `StoreError`."""
+        if self._nudging:
+            return
+        self._nudging = True
+        try:
+            if not self.progress_is_right:
+                await self._api.txn({"success": [{"put": {"key": self._keys.marker}}]})
+            elif self._stream is not None:
+                request = self._api.encode("WatchRequest", {"progress": {}})
+                await self._stream.send(request, CALL_TIMEOUT_S)
+        except GrpcError as error:
+            raise store_error(error, write=False) from error
+        finally:
+            self._nudging = False
+
+    def restart(self) -> None:
+        """The watch tells nothing although it should: try another one."""
+        if self._stream is not None:
+            self._api.move_on(self._stream.endpoint)
+            self._stream.cancel()
+
+    async def _broken(self, error: Exception) -> None:
+        if not self.fault:
+            log.warning("etcd's watch broke, connecting again", error=str(error))
+        self.fault = str(error)
+        await self._clock.sleep(self._backoff.next_s())
+
+    async def _read_all(self) -> tuple[list[Entry], int]:
+        entries: list[Entry] = []
+        start, revision = self._keys.first, 0
+        while True:
+            page = await self._api.range(
+                {"key": start, "range_end": self._keys.end, "limit": PAGE_KEYS, "revision": revision}
+            )
+            revision = revision or page["header"]["revision"]
+            kvs = page.get("kvs", ())
+            entries += [self._entry(kv) for kv in kvs if kv["key"] != self._keys.marker]
+            if not page.get("more"):
+                return entries, revision
+            start = kvs[-1]["key"] + b"\0"
+            await asyncio.sleep(0)
+
+    def _entry(self, kv: Message) -> Entry:
+        key = self._keys.from_etcd(kv["key"])
+        item = Item(self._value(key, kv), kv["mod_revision"])
+        return Entry(key, item, kv["create_revision"], kv["version"], kv.get("lease", 0))
+
+    def _value(self, key: str, kv: Message) -> bytes:
+        stored: bytes = kv.get("value", b"")
+        return self._sealer.unseal(key, stored) if self._sealer is not None else stored
+
+    async def _follow(self) -> None:
+        """One watch, from behind what the cache has until it breaks."""
+        stream = self._stream = await self._api.open("Watch/Watch")
+        try:
+            await stream.send(self._request(), CALL_TIMEOUT_S)
+            async for answer in self._answers(stream):
+                self._take(answer)
+        except GrpcError as error:
+            self._api.move_on(stream.endpoint)
+            raise store_error(error, write=False) from error
+        finally:
+            self._stream = None
+            stream.cancel()
+        raise UnavailableError(f"{stream.endpoint} ended the watch")
+
+    def _request(self) -> bytes:
+        create = {
+            "key": self._keys.first,
+            "range_end": self._keys.end,
+            "start_revision": self.cache.revision + 1,
+            "progress_notify": True,
+            "fragment": True,
+        }
+        return self._api.encode("WatchRequest", {"create": create})
+
+    async def _answers(self, stream: GrpcStream) -> AsyncIterator[Message]:
+        """Whole answers: the pieces of one that was cut are joined."""
+        events: list[Message] = []
+        size_bytes = 0
+        while (data := await stream.receive()) is not None:
+            answer = self._api.decode("WatchResponse", data)
+            events += answer.get("events", ())
+            size_bytes += len(data)
+            if answer.get("fragment"):
+                if size_bytes > PIECES_BYTES_MAX:
+                    raise StoreError(f"one revision of etcd has more than {PIECES_BYTES_MAX} bytes")
+                continue
+            yield {**answer, "events": events}
+            events, size_bytes = [], 0
+
+    def _take(self, answer: Message) -> None:
+        if answer.get("canceled"):
+            raise self._cancelled(answer)
+        if answer.get("created"):
+            self.reconnects += bool(self.fault and self.cache.loads)
+            self.fault = ""
+            self._backoff.reset()
+        elif answer["events"]:
+            self.cache.apply(self._records(answer["events"]))
+        elif answer.get("watch_id", 0) != _BROADCAST or self.progress_is_right:
+            self.cache.advance(answer["header"]["revision"])
+
+    def _cancelled(self, answer: Message) -> StoreError:
+        if floor := answer.get("compact_revision", 0):
+            return CompactedError(floor)
+        reason = answer.get("cancel_reason", "")
+        self._api.forget_token()
+        return UnavailableError(f"etcd cancelled the watch: {reason or 'no reason given'}")
+
+    def _records(self, events: list[Message]) -> list[Record]:
+        """Events in their order, one record per revision; those that the cache has already are left out."""
+        have = self.cache.revision
+        records = []
+        for revision, group in groupby(events, key=_revision_of):
+            if revision > have:
+                records.append(Record(revision, list(self._operations(group))))
+        return records
+
+    def _operations(self, events: Iterable[Message]) -> Iterable[Operation]:
+        for event in events:
+            kv = event["kv"]
+            if kv["key"] == self._keys.marker:
+                continue
+            key = self._keys.from_etcd(kv["key"])
+            if event.get("type"):
+                yield Operation(DELETE, 0, key, b"")
+            else:
+                yield Operation(PUT, kv.get("lease", 0), key, self._value(key, kv))
+
+
+def _revision_of(event: Message) -> int:
+    revision: Any = event["kv"]["mod_revision"]
+    return int(revision)
+
+
+def progress_is_right(version: str) -> bool:
+    """Whether this version of etcd never sends a requested progress report before the events that it covers."""
+    parts = [int(part) for part in version.split("-")[0].split(".") if part.isdigit()]
+    if len(parts) != 3:
+        return False
+    fixed = {(3, 4): 25, (3, 5): 8}.get((parts[0], parts[1]))
+    return parts[2] >= fixed if fixed is not None else parts >= [3, 6, 0]
