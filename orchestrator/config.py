@@ -41,6 +41,10 @@ class Config:
     node_port_range: str = "30000-32767"
     store: str = "log"
     etcd_endpoints: tuple[str, ...] = ()
+    encrypt: tuple[str, ...] = ()
+    """Resources whose values are encrypted on disk: `secrets`, `<group>/<resource>`. Empty: none."""
+    encryption_keys: str = ""
+    """Path of the keys for that; empty takes `encryption-keys.json` in `data_dir`."""
     log_level: str = "info"
     log_format: str = "auto"
     tls_names: tuple[str, ...] = field(default=())
