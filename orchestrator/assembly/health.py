@@ -11,10 +11,26 @@ stopped                            fails   fails    a write or sync failed: only
                                                     disk, and it is what a liveness check asks for
 """
 
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.server.health import Unhealthy
-from orchestrator.store.log import Dropped
+
+
+class Dropped(Protocol):
+    """A torn tail: bytes from `start` up to `end` of `path`."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def what(self) -> str: ...
 
 
 class StoreHealth(Protocol):

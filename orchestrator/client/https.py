@@ -175,6 +175,11 @@ class HttpsClient:
             "DELETE", path_of(resource, namespace), _list_query(selection), body=_delete_body(options)
         )
 
+    async def call(self, method: str, path: str, *, deadline_s: float = DEADLINE_S) -> Object:
+        """A path that names no resource, answered with a JSON object."""
+        answer = await self._request(method, path, deadline_s=deadline_s)
+        return cast(Object, msgspec.json.decode(answer))
+
     async def _page(self, resource: Resource, path: str, options: ListOptions) -> ItemList:
         answer = _decode_list(await self._request("GET", path, _list_query(options)))
         items = [_item(resource, obj) for obj in answer.items or ()]
@@ -203,8 +208,9 @@ class HttpsClient:
         *,
         data: bytes | None = None,
         content_type: str = "application/json",
+        deadline_s: float = DEADLINE_S,
     ) -> bytes:
-        deadline = aiohttp.ClientTimeout(total=DEADLINE_S, connect=CONNECT_S)
+        deadline = aiohttp.ClientTimeout(total=deadline_s, connect=CONNECT_S)
         try:
             async with self._open(
                 method, path, query, data=data, content_type=content_type, deadline=deadline
