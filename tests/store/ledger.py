@@ -1,0 +1,258 @@
+"""A random workload on a store, the ledger of what it was told, and the check of a store that came back.
+
+The ledger's history is what the store published, so the check is exact: whatever revision a store comes back
+with, every key, value, version and event up to it must be the history's, and it must not be older than the
+last acknowledgement.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orchestrator.base.clock import VirtualClock
+from orchestrator.store.disk import Disk
+from orchestrator.store.engine import LogStore
+from orchestrator.store.interface import (
+    CompactedError,
+    Delete,
+    Event,
+    LeaseNotFoundError,
+    NoSpaceError,
+    Put,
+    StoppedError,
+    Txn,
+    TxnResult,
+)
+from orchestrator.store.settings import KIB, LogSettings
+from tests.store.memory_disk import Mark, MemoryDisk
+from tests.store.model import Row, Seen, in_order, row_of
+
+STORE = Path("/memory/store")
+SMALL = LogSettings(segment_bytes=16 * KIB, history_s=40, history_bytes=32 * KIB, snapshot_bytes=4 * KIB)
+"""Rotation, snapshot and compaction every few dozen writes."""
+LONG_S = 100_000
+"""A lease that does not end by itself."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What clients had been told by some moment."""
+
+    revision: int = 0
+    floor: int = 0
+    leases: frozenset[int] = frozenset()
+    """Granted, and nobody asked for their end."""
+    ended: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An acknowledgement; a mark in the disk's journal."""
+
+    revision: int = 0
+    floor: int = 0
+    granted: int = 0
+    ending: int = 0
+    ended: int = 0
+
+    def add_to(self, told: Told) -> Told:
+        leases = (told.leases | {self.granted}) - {0, self.ending}
+        return Told(
+            max(told.revision, self.revision),
+            max(told.floor, self.floor),
+            leases,
+            (told.ended | {self.ended}) - {0},
+        )
+
+
+@dataclass
+class History:
+    """Every event there was, and from them every state."""
+
+    events: list[Seen] = field(default_factory=list)
+    _states: dict[int, dict[str, Row]] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        return self.events[-1].revision if self.events else 0
+
+    def add(self, events: Sequence[Event]) -> None:
+        for seen in in_order(events):
+            assert self.revision <= seen.revision <= self.revision + 1, "a revision is missing"
+            self.events.append(seen)
+
+    def state(self, revision: int) -> list[Row]:
+        """Every entry at a revision, in key order."""
+        if not self._states:
+            self._build()
+        return list(self._states[revision].values())
+
+    def _build(self) -> None:
+        state: dict[str, Row] = {}
+        self._states = {0: {}}
+        for seen in self.events:
+            if seen.now:
+                state[seen.key] = seen.now
+            else:
+                del state[seen.key]
+            self._states[seen.revision] = dict(sorted(state.items()))
+
+    def between(self, after: int, until: int) -> list[Seen]:
+        return [seen for seen in self.events if after < seen.revision <= until]
+
+
+class Workload:
+    """Several writers beside a watch of everything; `told` grows as the disk's journal is marked."""
+
+    def __init__(self, disk: Disk, seed: int, writers: int = 6, rounds: int = 25) -> None:
+        self.history = History()
+        self.told = Told()
+        self.refused = 0
+        """Writes answered with `NoSpaceError`."""
+        self.stopped = 0
+        """Writes answered with `StoppedError`: they may have happened."""
+        self.clock = VirtualClock()
+        self._disk = disk
+        self._rng = random.Random(seed)
+        self._writers = writers
+        self._rounds = rounds
+        self._values = 0
+        self._leases: list[int] = []
+
+    async def run(self, store: LogStore) -> None:
+        """Write, then read what was published. Errors other than the two of a failing disk go through."""
+        watch = store.watch("/", self.history.revision)
+        await asyncio.gather(*(self._write(store, number) for number in range(self._writers)))
+        await self.catch_up(store, watch)
+
+    async def catch_up(self, store: LogStore, watch: object) -> None:
+        while self.history.revision < store.revision:
+            self.history.add(await watch.__anext__())  # type: ignore[attr-defined]
+        watch.close()  # type: ignore[attr-defined]
+
+    def _hear(self, heard: Heard) -> None:
+        self.told = heard.add_to(self.told)
+        if isinstance(self._disk, MemoryDisk):
+            self._disk.mark(heard)
+
+    async def _write(self, store: LogStore, writer: int) -> None:
+        for _ in range(self._rounds):
+            try:
+                await self._step(store, writer)
+            except NoSpaceError:
+                self.refused += 1
+            except StoppedError:
+                self.stopped += 1
+            except LeaseNotFoundError:
+                self._leases.clear()  # One of them has ended.
+            if writer == 0:
+                await self.clock.advance(self._rng.choice((1, 5, 10)))
+                await asyncio.sleep(0.0005)  # Work in other threads gets on.
+
+    async def _step(self, store: LogStore, writer: int) -> None:
+        kind = self._rng.randrange(12)
+        if kind == 0:
+            ttl_s = self._rng.choice((20, LONG_S))
+            lease = await store.lease_grant(ttl_s)
+            self._leases.append(lease)
+            if ttl_s == LONG_S:
+                self._hear(Heard(granted=lease))
+        elif kind == 1 and self._leases:
+            await self._revoke(store, self._leases.pop(0))
+        elif kind == 2:
+            floor = max(0, store.revision - self._rng.randrange(20))
+            await store.compact(floor)
+            self._hear(Heard(floor=floor))
+        elif kind < 5:
+            txns = [self._txn(writer) for _ in range(self._rng.randint(2, 5))]
+            for result in await store.transact_many(txns):
+                self._acknowledged(result)
+        else:
+            self._acknowledged(await store.transact(self._txn(writer)))
+
+    async def _revoke(self, store: LogStore, lease: int) -> None:
+        self._hear(Heard(ending=lease))
+        await store.lease_revoke(lease)
+        self._hear(Heard(ended=lease))
+
+    def _acknowledged(self, result: TxnResult) -> None:
+        if result.succeeded:
+            self._hear(Heard(revision=result.revision))
+
+    def _txn(self, writer: int) -> Txn:
+        rng = self._rng
+        steps: list[Put | Delete] = [
+            self._put(f"/twin/{part}/{writer}") for part in range(rng.choice((0, 1, 1, 3)))
+        ]
+        steps.append(self._put(f"/own/{writer}/{rng.randrange(3)}"))
+        if rng.random() < 0.3:
+            steps.append(Delete(f"/gone/{rng.randrange(4)}"))
+        elif rng.random() < 0.3:
+            lease = rng.choice(self._leases) if self._leases else 0
+            steps.append(self._put(f"/gone/{rng.randrange(4)}", lease))
+        return Txn((), tuple(steps))
+
+    def _put(self, key: str, lease: int = 0) -> Put:
+        self._values += 1
+        value = (b"%d." % self._values) * self._rng.choice((1, 1, 20, 300))
+        return Put(key, value, lease)
+
+
+async def reopen(disk: Disk, settings: LogSettings = SMALL, path: Path = STORE) -> LogStore:
+    return await LogStore.open(path, VirtualClock(), disk=disk, settings=settings)
+
+
+async def check(store: LogStore, history: History, told: Told, rng: random.Random) -> None:
+    """`store` has come back: it must be exactly the history up to its revision, and that not too old."""
+    at = store.revision
+    assert told.revision <= at <= history.revision, f"came back at {at}, acknowledged was {told.revision}"
+    floor = store.compact_revision
+    assert told.floor <= floor <= at, f"floor {floor}, acknowledged {told.floor}, revision {at}"
+    await check_states(store, history, sorted({floor, rng.randint(floor, at), at}))
+    await check_events(store, history, floor)
+    for lease in told.leases:
+        assert await store.lease_keep_alive(lease), f"lease {lease} is lost"
+    for lease in told.ended:
+        assert not await store.lease_keep_alive(lease), f"lease {lease} is back"
+
+
+async def check_states(store: LogStore, history: History, revisions: Sequence[int]) -> None:
+    for revision in revisions:
+        if revision == 0:
+            continue
+        result = await store.range("/", revision=revision)
+        assert [row_of(entry) for entry in result.entries] == history.state(revision), revision
+    if store.compact_revision > 1:
+        try:
+            await store.range("/", revision=store.compact_revision - 1)
+        except CompactedError:
+            return
+        raise AssertionError("a revision below the floor was read")
+
+
+async def check_events(store: LogStore, history: History, floor: int) -> None:
+    wanted = history.between(floor, store.revision)
+    watch = store.watch("/", floor)
+    found: list[Event] = []
+    while len(found) < len(wanted):
+        found += await anext(watch)
+    watch.close()
+    assert in_order(found) == wanted
+
+
+async def check_writing(store: LogStore, told: Told) -> Told:
+    """Writing goes on at the next revision; returns what clients know then."""
+    before = store.revision
+    result = await store.transact(Txn((), (Put("/after", b"%d" % before),)))
+    assert result.succeeded and result.revision == before + 1
+    return replace(told, revision=before + 1)
+
+
+def told_by(journal: Sequence[object], told: Told) -> Told:
+    """What clients had been told by the end of a part of a journal."""
+    for op in journal:
+        if isinstance(op, Mark) and isinstance(op.note, Heard):
+            told = op.note.add_to(told)
+    return told
