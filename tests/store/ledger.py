@@ -23,7 +23,6 @@ from orchestrator.store.interface import (
     Put,
     StoppedError,
     Txn,
-    TxnResult,
 )
 from orchestrator.store.settings import KIB, LogSettings
 from tests.store.memory_disk import Mark, MemoryDisk
@@ -83,6 +82,19 @@ class History:
             assert self.revision <= seen.revision <= self.revision + 1, "a revision is missing"
             self.events.append(seen)
 
+    async def extend(self, store: LogStore, uncertain: Sequence[Txn]) -> "History":
+        """With what nobody was told of, but is there: each revision one whole transaction that was tried."""
+        longer = History(list(self.events))
+        if store.revision > self.revision:
+            watch = store.watch("/", self.revision)
+            while longer.revision < store.revision:
+                longer.add(await anext(watch))
+            watch.close()
+        for revision in range(self.revision + 1, longer.revision + 1):
+            there = {seen.key: seen.now and seen.now.value for seen in longer.between(revision - 1, revision)}
+            assert _is_end_of_lease(there) or any(_is_whole(txn, there) for txn in uncertain), there
+        return longer
+
     def state(self, revision: int) -> list[Row]:
         """Every entry at a revision, in key order."""
         if not self._states:
@@ -111,8 +123,10 @@ class Workload:
         self.told = Told()
         self.refused = 0
         """Writes answered with `NoSpaceError`."""
+        self.uncertain: list[Txn] = []
+        """Answered with `StoppedError`: they may have happened."""
         self.stopped = 0
-        """Writes answered with `StoppedError`: they may have happened."""
+        """How often that was the answer."""
         self.clock = VirtualClock()
         self._disk = disk
         self._rng = random.Random(seed)
@@ -165,21 +179,26 @@ class Workload:
             floor = max(0, store.revision - self._rng.randrange(20))
             await store.compact(floor)
             self._hear(Heard(floor=floor))
-        elif kind < 5:
-            txns = [self._txn(writer) for _ in range(self._rng.randint(2, 5))]
-            for result in await store.transact_many(txns):
-                self._acknowledged(result)
         else:
-            self._acknowledged(await store.transact(self._txn(writer)))
+            count = 1 if kind > 4 else self._rng.randint(2, 5)
+            await self._transact(store, [self._txn(writer) for _ in range(count)])
+
+    async def _transact(self, store: LogStore, txns: list[Txn]) -> None:
+        try:
+            if len(txns) == 1:
+                results = [await store.transact(txns[0])]
+            else:
+                results = await store.transact_many(txns)
+        except StoppedError:
+            self.uncertain += txns
+            raise
+        assert all(result.succeeded for result in results)
+        self._hear(Heard(revision=max(result.revision for result in results)))
 
     async def _revoke(self, store: LogStore, lease: int) -> None:
         self._hear(Heard(ending=lease))
         await store.lease_revoke(lease)
         self._hear(Heard(ended=lease))
-
-    def _acknowledged(self, result: TxnResult) -> None:
-        if result.succeeded:
-            self._hear(Heard(revision=result.revision))
 
     def _txn(self, writer: int) -> Txn:
         rng = self._rng
@@ -198,6 +217,17 @@ class Workload:
         self._values += 1
         value = (b"%d." % self._values) * self._rng.choice((1, 1, 20, 300))
         return Put(key, value, lease)
+
+
+def _is_whole(txn: Txn, there: dict[str, bytes | None]) -> bool:
+    puts = {step.key: step.value for step in txn.operations if isinstance(step, Put)}
+    deleted = {key for key, value in there.items() if value is None}
+    asked = {step.key for step in txn.operations if isinstance(step, Delete)}
+    return puts == {key: value for key, value in there.items() if value is not None} and deleted <= asked
+
+
+def _is_end_of_lease(there: dict[str, bytes | None]) -> bool:
+    return all(value is None for value in there.values())
 
 
 async def reopen(disk: Disk, settings: LogSettings = SMALL, path: Path = STORE) -> LogStore:

@@ -1,0 +1,293 @@
+"""A disk that fails at one of its calls, and what a store must make of it, whichever call it is."""
+
+import asyncio
+import errno
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.base.errors import OrchestratorError
+from orchestrator.store.engine import LogStore
+from orchestrator.store.interface import NoSpaceError, Put, StoppedError, Txn
+from tests.store.ledger import SMALL, STORE, Told, Workload, check, check_writing, reopen
+from tests.store.medium import Medium
+from tests.store.memory_disk import Grow, Image, MemoryDisk, Spoiled, SpoiledNames, Write
+from tests.store.model import row_of
+
+SHORT = -1
+"""Instead of an error number: the call writes a part only, and says so."""
+TIMEOUT_S = 30
+
+
+class FailingDisk(MemoryDisk):
+    """Call number `at` fails with `code`, and all after it if `lasting`. `failed` names the calls that did.
+
+    What a failed call leaves is the worst that the kernel may leave: a part of a write in the cache, of which
+    nobody knows whether it gets to the medium; after a failed sync the same holds for everything unsynced.
+    """
+
+    def __init__(self, code: int, lasting: bool, rng: random.Random) -> None:
+        super().__init__()
+        self.calls = 0
+        self.failed: list[str] = []
+        self._at = 0
+        self._code = code
+        self._lasting = lasting
+        self._rng = rng
+
+    def begin(self, at: int) -> None:
+        """Count from now on, and fail at call `at`; 0 is never."""
+        self.calls = 0
+        self._at = at
+
+    def _fails(self, verb: str) -> bool:
+        self.calls += 1
+        if not self._at or self.calls < self._at or (self.calls > self._at and not self._lasting):
+            return False
+        if self._code == SHORT and verb != "write_some":
+            return False
+        self.failed.append(verb)
+        return True
+
+    def _error(self) -> OSError:
+        return OSError(self._code, os.strerror(self._code))
+
+    def _maybe(self, verb: str) -> None:
+        with self._mutex:
+            if self._fails(verb):
+                raise self._error()
+
+    def make_directory(self, path: Path) -> None:
+        self._maybe("make_directory")
+        super().make_directory(path)
+
+    def lock(self, path: Path) -> int:
+        self._maybe("lock")
+        return super().lock(path)
+
+    def create(self, path: Path) -> int:
+        self._maybe("create")
+        return super().create(path)
+
+    def open(self, path: Path) -> int:
+        self._maybe("open")
+        return super().open(path)
+
+    def size(self, fd: int) -> int:
+        self._maybe("size")
+        return super().size(fd)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        self._maybe("read")
+        return super().read(fd, size, offset)
+
+    def names(self, directory: Path) -> list[str]:
+        self._maybe("names")
+        return super().names(directory)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._maybe("rename")
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._maybe("unlink")
+        super().unlink(path)
+
+    def write_some(self, fd: int, data: memoryview, offset: int, flags: int) -> int:
+        with self._mutex:
+            if not self._fails("write_some"):
+                return super().write_some(fd, data, offset, flags)
+            part = data[: self._rng.randrange(len(data) + 1)]
+            if self._code == SHORT:
+                return super().write_some(fd, part or data[:1], offset, flags)
+            number, file = self._file(fd)
+            file.write(bytes(part), offset)
+            self._log(Write(number, offset, bytes(part), False))
+            self._log(Spoiled(number))
+            raise self._error()
+
+    def sync(self, fd: int) -> None:
+        with self._mutex:
+            if self._fails("sync"):
+                self._log(Spoiled(self._file(fd)[0]))
+                raise self._error()
+            super().sync(fd)
+
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        with self._mutex:
+            if not self._fails("allocate"):
+                return super().allocate(fd, offset, size)
+            number, file = self._file(fd)
+            got = offset + self._rng.randrange(size + 1)
+            if got > file.size:
+                file.resize(got)
+                self._log(Grow(number, got))
+            if self._code != errno.ENOSPC:
+                self._log(Spoiled(number))
+            raise self._error()
+
+    def truncate(self, fd: int, size: int) -> None:
+        with self._mutex:
+            if self._fails("truncate"):
+                self._log(Spoiled(self._file(fd)[0]))
+                raise self._error()
+            super().truncate(fd, size)
+
+    def sync_directory(self, path: Path) -> None:
+        with self._mutex:
+            if self._fails("sync_directory"):
+                self._log(SpoiledNames(str(path)))
+                raise self._error()
+            super().sync_directory(path)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Which call fails, and how."""
+
+    at: int
+    code: int
+    lasting: bool
+    seed: int
+    again: bool = False
+    """On a store that was opened before, instead of a new one."""
+
+    def __str__(self) -> str:
+        name = "short write" if self.code == SHORT else errno.errorcode[self.code]
+        later = " and all later ones" if self.lasting else ""
+        return f"{name} at call {self.at}{later} of {'an old' if self.again else 'a new'} store, seed {self.seed}"
+
+
+class Trial:
+    """One run on a failing disk, and everything that must hold during it and afterwards."""
+
+    def __init__(self, fault: Fault, rounds: int) -> None:
+        self.fault = fault
+        self._rng = random.Random(fault.seed)
+        self.disk = FailingDisk(fault.code, fault.lasting, self._rng)
+        self.work = Workload(self.disk, fault.seed, writers=3, rounds=rounds)
+
+    async def run(self) -> str:
+        """What came of it: "refused to open", "stopped", "went on". Raises `AssertionError`."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                outcome = await self._run()
+                await self._check_restarts()
+                return outcome
+        except Exception as error:
+            raise AssertionError(f"{self.fault} ({', '.join(self.disk.failed[:5])}): {error!r}") from error
+
+    async def _run(self) -> str:
+        if self.fault.again:
+            store = await self._open()
+            await self.work.run(store)
+            await store.close()
+        self.disk.begin(self.fault.at)
+        try:
+            store = await self._open()
+        except (OSError, OrchestratorError):
+            assert self.disk.failed and not self.disk.open_files, self.disk.open_files
+            return "refused to open"
+        try:
+            await self.work.run(store)
+            await self._check_running(store)
+            return "went on" if store.healthy else "stopped"
+        finally:
+            await store.close()
+            assert not self.disk.open_files, self.disk.open_files
+
+    async def _open(self) -> LogStore:
+        return await LogStore.open(STORE, self.work.clock, disk=self.disk, settings=SMALL)
+
+    async def _check_running(self, store: LogStore) -> None:
+        """Reads go on; writes go on, or are refused for good and for a reason that is told."""
+        await self._check_reads(store)
+        if self.fault.lasting and store.healthy:
+            self.disk.begin(0)
+        if store.healthy:
+            assert not store.fault and not self.work.stopped
+            await self._write_until_it_works(store)
+            assert not store.no_space
+            return
+        assert store.fault
+        self.disk.begin(0)
+        for _ in range(3):
+            try:
+                await store.transact(Txn((), (Put("/never", b"1"),)))
+            except StoppedError:
+                continue
+            raise AssertionError("a stopped store took a write")
+        await self._check_reads(store)
+
+    async def _check_reads(self, store: LogStore) -> None:
+        found = [row_of(entry) for entry in (await store.range("/")).entries]
+        assert found == self.work.history.state(store.revision) if store.revision else not found
+
+    async def _write_until_it_works(self, store: LogStore) -> None:
+        watch = store.watch("/", self.work.history.revision)
+        for _ in range(2):
+            try:
+                self.work.told = await check_writing(store, self.work.told)
+            except NoSpaceError:
+                continue  # The fault may have waited for this call.
+            except StoppedError:
+                self.work.uncertain.append(Txn((), (Put("/after", b"%d" % store.revision),)))
+                break
+            await self.work.catch_up(store, watch)
+            return
+        assert not store.healthy, "a write was refused twice, and there was one fault"
+
+    async def _check_restarts(self) -> None:
+        """On what the process left in the cache, and on what a power loss leaves."""
+        await self._check_image(self.disk.image(), "restarted")
+        medium = Medium(self.disk.first_image())
+        for op in list(self.disk.journal):
+            medium.apply(op)
+        for how, image in medium.images(None, self._rng, 1):
+            await self._check_image(image, f"power lost, {how}")
+
+    async def _check_image(self, image: Image, how: str) -> None:
+        try:
+            store = await reopen(MemoryDisk(image))
+            try:
+                history = await self.work.history.extend(store, self.work.uncertain)
+                await check(store, history, self.work.told, self._rng)
+                await check_writing(store, Told())
+            finally:
+                await store.close()
+        except Exception as error:
+            raise AssertionError(f"{how}: {error!r}") from error
+
+
+async def calls_without_fault(seed: int, rounds: int, again: bool) -> int:
+    """How many calls there are to fail."""
+    trial = Trial(Fault(0, errno.EIO, False, seed, again), rounds)
+    assert await trial.run() == "went on"
+    return trial.disk.calls
+
+
+async def every_fault(seed: int, rounds: int) -> list[Fault]:
+    """Every call of an undisturbed run, of a new store and of an old one, in each way."""
+    ways = [(code, lasting) for code in (errno.EIO, errno.ENOSPC) for lasting in (False, True)]
+    faults = []
+    for again in (False, True):
+        calls = await calls_without_fault(seed, rounds, again)
+        faults += [
+            Fault(at, code, lasting, seed, again)
+            for at in range(1, calls + 1)
+            for code, lasting in [*ways, (SHORT, True)]
+        ]
+    return faults
+
+
+async def campaign(faults: list[Fault], rounds: int) -> tuple[Counter[str], Counter[str]]:
+    """Outcomes, and the verbs that failed, counted. Raises `AssertionError` at the first that is wrong."""
+    outcomes: Counter[str] = Counter()
+    verbs: Counter[str] = Counter()
+    for fault in faults:
+        trial = Trial(fault, rounds)
+        outcomes[await trial.run()] += 1
+        verbs.update(set(trial.disk.failed))
+    return outcomes, verbs

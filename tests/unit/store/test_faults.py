@@ -1,0 +1,48 @@
+"""Every call to the disk fails once, or from then on: the store refuses or goes on, and loses nothing it acknowledged.
+
+`STORE_TEST_SEED` draws another workload, `STORE_TEST_FAULTS` says how many of the calls are made to fail.
+"""
+
+import errno
+import os
+import random
+
+import pytest
+
+from orchestrator.store.interface import Put, StoppedError, Txn
+from tests.store.faults import FailingDisk, campaign, every_fault
+from tests.store.ledger import reopen
+from tests.store.memory_disk import MemoryDisk, Spoiled, Sync, Write
+
+SEED = int(os.environ.get("STORE_TEST_SEED", "1"))
+FAULTS = int(os.environ.get("STORE_TEST_FAULTS", "80"))
+ROUNDS = 8
+
+
+async def test_whichever_call_fails_nothing_acknowledged_is_lost() -> None:
+    faults = await every_fault(SEED, ROUNDS)
+    chosen = random.Random(SEED).sample(faults, min(FAULTS, len(faults)))
+    outcomes, verbs = await campaign(chosen, ROUNDS)
+    assert min(outcomes["refused to open"], outcomes["stopped"], outcomes["went on"]) > 0, outcomes
+    assert {"write_some", "allocate"} <= set(verbs), verbs
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+async def test_failed_sync_is_never_taken_for_a_success_later(code: int) -> None:
+    """The next sync of such a file succeeds, as Linux lets it, and has written nothing."""
+    disk = FailingDisk(code, False, random.Random(SEED))
+    store = await reopen(disk)
+    kept = await store.transact(Txn((), (Put("/a", b"1"),)))
+    disk.begin(1)
+    with pytest.raises(StoppedError):
+        await store.transact(Txn((), (Put("/a", b"2"),)))
+    assert disk.failed == ["write_some"] and not store.healthy
+    spoiled = next(n for n, op in enumerate(disk.journal) if isinstance(op, Spoiled))
+    with pytest.raises(StoppedError):
+        await store.transact(Txn((), (Put("/a", b"3"),)))
+    await store.close()
+    assert not [op for op in disk.journal[spoiled + 1 :] if isinstance(op, Write | Sync)]
+    again = await reopen(MemoryDisk(disk.image()))
+    entry = await again.get("/a")
+    assert entry and (entry.revision == kept.revision or entry.value == b"2")
+    await again.close()
