@@ -1,0 +1,138 @@
+"""`kill -9` at random moments of a process with 64 writers, again and again on the same directory."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.base.clock import VirtualClock
+from orchestrator.store.engine import LogStore
+from orchestrator.store.settings import KIB, LogSettings
+
+WRITERS = 64
+KEYS = 5
+GUARD_S = 60
+SETTINGS = LogSettings(
+    segment_bytes=128 * KIB, history_s=1, history_bytes=256 * KIB, snapshot_bytes=128 * KIB
+)
+"""A segment is full after some hundred writes; so often a snapshot begins."""
+REPOSITORY = Path(__file__).parents[2]
+
+
+def value_of(number: int, rng: random.Random) -> bytes:
+    return b"%d." % number * rng.choice((1, 20, 200))
+
+
+@dataclass
+class Acknowledged:
+    """What one child said before it died: the newest number and revision of each key."""
+
+    revision: int = 0
+    count: int = 0
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, line: bytes) -> None:
+        key, number, revision = line.split()
+        assert int(revision) > 0 or number == b"-"
+        self.revision = max(self.revision, int(revision))
+        if number != b"-":
+            self.count += 1
+            self.keys[key.decode()] = (int(number), int(revision))
+
+
+class Kills:
+    """Owner of the directory; one child at a time."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.kills = 0
+        self.acknowledged = 0
+        self.found: Counter[str] = Counter()
+        """In how many kills a file of this kind was left: what the kill landed in."""
+        self._directory = directory
+        self._rng = random.Random(seed)
+        self._revision = 0
+
+    async def run_one(self) -> None:
+        """Start, kill, reopen, check. Raises `AssertionError`."""
+        said = self._start_and_kill(self._rng.choice((0, 1, 50, 500, 1500)), self._rng.random() * 0.05)
+        self.kills += 1
+        self.acknowledged += said.count
+        self._note_files()
+        store = await LogStore.open(self._directory, VirtualClock(), settings=SETTINGS)
+        try:
+            if store.dropped:
+                self.found["dropped tail"] += 1
+            await self._check(store, said)
+        finally:
+            await store.close()
+
+    def _start_and_kill(self, after: int, delay_s: float) -> Acknowledged:
+        """Kill a child `delay_s` after so many acknowledgements; 0 is at any moment of its start."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.store.kill_child",
+            str(self._directory),
+            str(self._rng.randrange(1 << 30)),
+        ]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
+        guard = threading.Timer(GUARD_S, child.kill)
+        killer = threading.Timer(
+            delay_s if after else self._rng.random() * 1.5, child.send_signal, [signal.SIGKILL]
+        )
+        guard.start()
+        if not after:
+            killer.start()
+        said = Acknowledged()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line.endswith(b"\n"):
+                    said.add(line)
+                if after and said.count == after and not killer.is_alive():
+                    killer.start()
+                    after = -1
+        finally:
+            guard.cancel()
+            child.wait()
+            killer.cancel()
+            for timer in (guard, killer):
+                if timer.ident:
+                    timer.join()
+            assert child.stdout is not None
+            child.stdout.close()
+        assert child.returncode == -signal.SIGKILL, f"the child ended by itself: {child.returncode}"
+        return said
+
+    def _note_files(self) -> None:
+        names = [path.name for path in self._directory.iterdir()] if self._directory.exists() else []
+        self.found.update({Path(name).suffix for name in names})
+
+    async def _check(self, store: LogStore, said: Acknowledged) -> None:
+        assert store.revision >= max(said.revision, self._revision), "a revision went back"
+        self._revision = store.revision
+        for key, (number, revision) in said.keys.items():
+            entry = await store.get(key)
+            assert entry and entry.revision >= revision, (
+                f"{key} number {number} at {revision} is lost: {entry}"
+            )
+            if entry.revision == revision:
+                assert entry.value.split(b".")[0] == b"%d" % number
+        for entry in (await store.range("/")).entries:
+            if entry.key.count("/") == 2 and not entry.key.endswith("/gone"):
+                twin = await store.get(f"{entry.key}/twin")
+                assert twin and (twin.value, twin.revision) == (entry.value, entry.revision), entry.key
+
+
+async def campaign(directory: Path, seed: int, kills: int, seconds: float) -> Kills:
+    """So many kills, or as many as fit into the time."""
+    run = Kills(directory, seed)
+    end = time.monotonic() + seconds
+    while run.kills < kills and time.monotonic() < end:
+        await run.run_one()
+    return run
