@@ -4,6 +4,7 @@ Every flag of the command line has a key here; the flag wins over the file, the 
 """
 
 import ipaddress
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -41,6 +42,15 @@ class Config:
     node_port_range: str = "30000-32767"
     store: str = "log"
     etcd_endpoints: tuple[str, ...] = ()
+    etcd_ca: str = ""
+    """Path of the CA (PEM) of etcd's certificate; empty trusts the system's."""
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    """Paths of the client certificate and its key (PEM), where etcd asks for one."""
+    etcd_user: str = ""
+    etcd_password_file: str = ""
+    etcd_prefix: str = "/registry"
+    """Where the store's keys lie in etcd."""
     encrypt: tuple[str, ...] = ()
     """Resources whose values are encrypted on disk: `secrets`, `<group>/<resource>`. Empty: none."""
     encryption_keys: str = ""
@@ -71,9 +81,29 @@ class Config:
                 )
         _choice(self.runtime, "runtime", ("auto", "docker", "containerd", "simulated"))
         _choice(self.store, "store", ("log", "etcd"))
+        self._check_etcd()
         _choice(self.log_level, "log_level", ("debug", "info", "warning", "error"))
         _choice(self.log_format, "log_format", ("auto", "json", "console"))
         self.node_ports()
+
+    def _check_etcd(self) -> None:
+        if self.store == "etcd" and not self.etcd_endpoints:
+            raise StartupError(
+                "store is etcd, but no etcd is named.", "Name its servers: --etcd-endpoints https://a:2379,…"
+            )
+        for endpoint in self.etcd_endpoints:
+            scheme, _, address = endpoint.partition("://")
+            if scheme not in ("http", "https") or not re.fullmatch(r"[^/@\s]+:\d+/?", address):
+                raise StartupError(f"{endpoint!r} is no endpoint of etcd.", "Write it as https://host:2379.")
+        if bool(self.etcd_cert) != bool(self.etcd_key):
+            raise StartupError("Of etcd_cert and etcd_key only one is set.", "Set both or none.")
+        if bool(self.etcd_user) != bool(self.etcd_password_file):
+            raise StartupError("Of etcd_user and etcd_password_file only one is set.", "Set both or none.")
+        if not re.fullmatch(r"(/[\w.-]+)+", self.etcd_prefix) or self.etcd_prefix.startswith("/orchestrator"):
+            raise StartupError(
+                f"etcd_prefix {self.etcd_prefix!r} can't be used.",
+                "Write it as /registry: with a slash before, none behind; /orchestrator is taken.",
+            )
 
     def node_ports(self) -> range:
         """The node ports that may be handed out."""

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import random
 import resource as limits
+import secrets
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
 from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
+from orchestrator.assembly.store_admin import Engine
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
@@ -40,7 +42,7 @@ from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
 from orchestrator.server.app import ApiServer
-from orchestrator.server.health import Health, Unhealthy
+from orchestrator.server.health import Check, Health, Unhealthy
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
@@ -48,8 +50,9 @@ from orchestrator.store.engine import LogStore
 from orchestrator.web.listener import Listener
 
 if TYPE_CHECKING:
-    from orchestrator.assembly.engine import Engine
+    from orchestrator.assembly.engine import Engine as ContainerEngine
     from orchestrator.assembly.nodes import Nodes
+    from orchestrator.assembly.shared import SharedStore
 
 log = structlog.get_logger(__name__)
 
@@ -91,40 +94,38 @@ class Daemon:
         instance = host.instance_id(config.data_dir)
         self._check(instance)
         raise_file_limit()
+        shared = await self._reach_etcd() if config.store == "etcd" else None
         engine = await self._find_engine(instance)
         host.make_directories(config, instance)
+        if shared is not None:
+            await shared.join()
         certificates = Certificates(config, self.clock)
-        store = await self._open_store()
+        store = await self._open_store(shared)
         registry = await self._make_registry(store)
         access = Access(certificates.signing_key(), registry, self.clock)
         self._authorizer.connect(access.authorizer)
-        api = self._serve(certificates, store, registry, access)
+        api = self._serve(certificates, store, registry, access, shared)
         await self._listen(api, certificates)
         clients = Clients(registry, access, self.reviews)
-        informers = await self._make_ready(clients, access)
-        await self._begin_work(clients, informers, certificates, instance, engine)
+        informers = await self._make_ready(clients, access, shared)
+        await self._begin_work(clients, informers, certificates, instance, engine, shared)
 
     def _check(self, instance: str) -> None:
         config = self.config
-        if config.store == "etcd":
-            raise StartupError(
-                "This version has no etcd engine yet.",
-                'Leave store at its default "log" for a single server.',
-            )
         host.check_port(config.bind, config.port, "the API", "--port")
         if not config.no_agent:
             host.check_root()
             host.check_port(config.node_ip, config.agent_port, "the node agent", "--agent-port")
             host.check_ranges(config, instance)
 
-    async def _find_engine(self, instance: str) -> "Engine | None":
+    async def _find_engine(self, instance: str) -> "ContainerEngine | None":
         """The host's engine; None without an agent. A host that was a node before serves the API in any case and
         waits for its engine aside: workloads and clients must not suffer from one that hangs."""
         if self.config.no_agent:
             return None
-        from orchestrator.assembly.engine import Engine
+        from orchestrator.assembly.engine import Engine as ContainerEngine
 
-        engine = Engine(self.config, instance, self.clock)
+        engine = ContainerEngine(self.config, instance, self.clock)
         self._stack.push_async_callback(engine.close)
         known = host.is_known(self.config.data_dir)
         try:
@@ -136,13 +137,25 @@ class Daemon:
             log.error("no container engine, waiting for it", error=str(error) or "no answer in time")
         return engine
 
-    async def _open_store(self) -> LogStore:
+    async def _reach_etcd(self) -> "SharedStore":
+        """etcd, and whether this server fits the cluster there. Its modules cost a server without it nothing."""
+        from orchestrator.assembly.shared import SharedStore
+
+        shared = await SharedStore.reach(self.config, self.clock)
+        self._stack.push_async_callback(shared.close)
+        return shared
+
+    async def _open_store(self, shared: "SharedStore | None") -> Engine:
         supervisor = self._supervisor("store")
-        store = await LogStore.open(self.config.data_dir / "store", self.clock, supervisor)
+        store: Engine
+        if shared is not None:
+            store = await shared.open(supervisor)
+        else:
+            store = await LogStore.open(self.config.data_dir / "store", self.clock, supervisor)
         self._stack.push_async_callback(store.close)
         return store
 
-    async def _make_registry(self, store: LogStore) -> Registry:
+    async def _make_registry(self, store: Engine) -> Registry:
         self.table = ResourceTable(table.BUILT_IN)
         self.schemas = Schemas.load()
         strategies = built_in(self.config.service_cidr, self.config.node_ports(), self.clock, self._rng)
@@ -161,7 +174,12 @@ class Daemon:
         return registry
 
     def _serve(
-        self, certificates: Certificates, store: LogStore, registry: Registry, access: Access
+        self,
+        certificates: Certificates,
+        store: Engine,
+        registry: Registry,
+        access: Access,
+        shared: "SharedStore | None",
     ) -> ApiServer:
         self.reviews = Reviews(access.authorizer, access.tokens, registry)
         relay = Relay(registry, certificates.agent_client_context())
@@ -180,11 +198,18 @@ class Daemon:
             access.tokens,
             OpenAPI(self.table, self.schemas),
             relay,
-            Health(live={"store": lambda: check_store(store)}, ready={"startup": self._startup_check}),
+            self._health(store, shared),
             self.clock,
             address=f"{self.config.advertise_address}:{self.config.port}",
             metrics=metrics,
         )
+
+    def _health(self, store: Engine, shared: "SharedStore | None") -> Health:
+        """A store that only a restart can mend makes the server not live; etcd comes back by itself."""
+        ready: dict[str, Check] = {"startup": self._startup_check}
+        if shared is not None:
+            return Health(ready={"etcd": shared.check, **ready})
+        return Health(live={"store": lambda: check_store(store)}, ready=ready)
 
     async def _listen(self, api: ApiServer, certificates: Certificates) -> None:
         config = self.config
@@ -194,16 +219,16 @@ class Daemon:
         self._stack.push_async_callback(api.close)
         certificates.write_kubeconfig(self.port)
 
-    async def _make_ready(self, clients: Clients, access: Access) -> Informers:
+    async def _make_ready(self, clients: Clients, access: Access, shared: "SharedStore | None") -> Informers:
         """The objects that every cluster has, and the roles known: from here on `/readyz` says ok."""
         config, admin = self.config, clients.as_identity(ADMIN)
-        await bootstrap.write(
-            admin,
-            service_cidr=config.service_cidr,
-            dns_address=config.dns_address,
-            api_address=config.advertise_address,
-            api_port=self.port,
-        )
+        await bootstrap.write(admin, service_cidr=config.service_cidr, dns_address=config.dns_address)
+        if shared is None:
+            await bootstrap.write_endpoints(admin, config.advertise_address, self.port)
+        else:
+            self._stack.push_async_callback(
+                await shared.announce(admin, self.port, self._supervisor("apiservers"))
+            )
         informers = Informers(admin, self._supervisor("informers"), self.clock)
         access.connect(informers)
         informers.start()
@@ -219,18 +244,24 @@ class Daemon:
         informers: Informers,
         certificates: Certificates,
         instance: str,
-        engine: "Engine | None",
+        engine: "ContainerEngine | None",
+        shared: "SharedStore | None",
     ) -> None:
         """Deciders, then nodes. Their modules are loaded aside: the API answers meanwhile."""
         for name in ("deciders", "nodes"):
             await asyncio.to_thread(importlib.import_module, f"orchestrator.assembly.{name}")
-        from orchestrator.assembly.deciders import Deciders
+        from orchestrator.assembly.deciders import Cluster, Deciders
         from orchestrator.assembly.nodes import Nodes
 
-        deciders = Deciders(clients, informers, self.clock, self._rng)
+        beside = shared.leader_work() if shared is not None else ()
+        cluster = Cluster(self.table, certificates.ca_pem.decode(), self.config.pod_cidr, beside)
+        deciders = Deciders(clients, informers, self.clock, self._rng, cluster)
         self._supervisors.extend(deciders.supervisors)
         self._stack.push_async_callback(deciders.stop)
-        deciders.start(self.table, certificates.ca_pem.decode(), self.config.pod_cidr)
+        if shared is not None:
+            deciders.elect(f"{self.config.node_name}_{instance}_{secrets.token_hex(4)}")
+        else:
+            deciders.start()
         nodes = Nodes(self.config, instance, self.clock, self._rng)
         nodes.watch(informers)
         await informers.synced()
@@ -242,7 +273,7 @@ class Daemon:
             self._supervisor("engine").serve("wait", work)
 
     async def _await_engine(
-        self, engine: "Engine", nodes: "Nodes", clients: Clients, certificates: Certificates
+        self, engine: "ContainerEngine", nodes: "Nodes", clients: Clients, certificates: Certificates
     ) -> None:
         """Ask for the engine until it answers, then be a node."""
         while engine.runtime is None:

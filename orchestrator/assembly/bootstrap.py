@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 from collections.abc import Iterable
 
-from orchestrator.api.errors import AlreadyExists, NotFound
+from orchestrator.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.resources import (
     CLUSTERROLEBINDINGS,
@@ -30,10 +30,8 @@ def api_service_address(service_cidr: str) -> str:
     return str(next(ipaddress.ip_network(service_cidr).hosts()))
 
 
-async def write(
-    client: Client, *, service_cidr: str, dns_address: str, api_address: str, api_port: int
-) -> None:
-    """Make the objects as they should be. `api_address` and `api_port` are where pods reach the API."""
+async def write(client: Client, *, service_cidr: str, dns_address: str) -> None:
+    """Make the objects as they should be; several servers may do so at the same time."""
     await _all(_ensure(client, NAMESPACES, _namespace(name)) for name in NAMESPACE_NAMES)
     api = api_service_address(service_cidr)
     await _all((
@@ -41,8 +39,15 @@ async def write(
         *(_ensure_role(client, binding) for binding in policy.cluster_role_bindings()),
         _ensure(client, SERVICES, _service("kubernetes", "default", api, _API_PORTS, _API_LABELS)),
         _ensure(client, SERVICES, _service("kube-dns", "kube-system", dns_address, _DNS_PORTS, _DNS_LABELS)),
-        _keep(client, ENDPOINTS, _endpoints(api_address, api_port), ("subsets",)),
-        _keep(client, ENDPOINTSLICES, _slice(api_address, api_port), ("endpoints", "ports")),
+    ))  # fmt: skip
+
+
+async def write_endpoints(client: Client, address: str, port: int) -> None:
+    """Where pods reach the API of the only server."""
+    api = [(address, port)]
+    await _all((
+        keep(client, ENDPOINTS, endpoints(api), ("subsets",)),
+        *(keep(client, ENDPOINTSLICES, slice, ("endpoints", "ports")) for slice in slices(api)),
     ))  # fmt: skip
 
 
@@ -61,16 +66,27 @@ async def _all(tasks: Iterable[object]) -> None:
 
 async def _ensure(client: Client, resource: Resource, obj: Object) -> None:
     metadata = obj["metadata"]
+    name, namespace = metadata["name"], metadata.get("namespace", "")
     try:
-        await client.get(resource, metadata["name"], metadata.get("namespace", ""))
+        await client.get(resource, name, namespace)
     except NotFound:
         try:
-            await client.create(resource, obj, metadata.get("namespace", ""))
-        except AlreadyExists:
-            return
+            await client.create(resource, obj, namespace)
+        except (AlreadyExists, Invalid) as error:
+            if not await _exists(client, resource, name, namespace):
+                raise error from None
 
 
-async def _keep(client: Client, resource: Resource, obj: Object, fields: tuple[str, ...]) -> None:
+async def _exists(client: Client, resource: Resource, name: str, namespace: str) -> bool:
+    """Whether another server was faster, and with it took the address of a Service, say."""
+    try:
+        await client.get(resource, name, namespace)
+    except NotFound:
+        return False
+    return True
+
+
+async def keep(client: Client, resource: Resource, obj: Object, fields: tuple[str, ...]) -> None:
     """Create, or bring `fields` back to what they should be."""
     metadata = obj["metadata"]
     try:
@@ -84,6 +100,13 @@ async def _keep(client: Client, resource: Resource, obj: Object, fields: tuple[s
 
 async def _ensure_role(client: Client, wanted: Object) -> None:
     """Create, or add rules and subjects that are missing; what an operator added stays."""
+    try:
+        await _complete_role(client, wanted)
+    except Conflict:  # Another server completes it at the same time.
+        await _complete_role(client, wanted)
+
+
+async def _complete_role(client: Client, wanted: Object) -> None:
     resource = CLUSTERROLES if wanted["kind"] == "ClusterRole" else CLUSTERROLEBINDINGS
     try:
         found = await client.get(resource, wanted["metadata"]["name"])
@@ -112,7 +135,8 @@ def _service(name: str, namespace: str, address: str, ports: list[Object], label
     }
 
 
-def _endpoints(address: str, port: int) -> Object:
+def endpoints(addresses: Iterable[tuple[str, int]]) -> Object:
+    """The Endpoints of the API for these addresses and ports."""
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
@@ -122,24 +146,41 @@ def _endpoints(address: str, port: int) -> Object:
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
         "subsets": [
-            {
-                "addresses": [{"ip": address}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-            }
+            {"addresses": [{"ip": ip} for ip in ips], "ports": [_https(port)]}
+            for port, ips in _by_port(addresses).items()
         ],
     }
 
 
-def _slice(address: str, port: int) -> Object:
+def slices(addresses: Iterable[tuple[str, int]]) -> list[Object]:
+    """The same as EndpointSlices: `kubernetes`, and further ones where servers have several ports."""
+    return [
+        _slice("kubernetes" if number == 0 else f"kubernetes-{port}", ips, port)
+        for number, (port, ips) in enumerate(_by_port(addresses).items())
+    ]
+
+
+def _by_port(addresses: Iterable[tuple[str, int]]) -> dict[int, list[str]]:
+    ports: dict[int, list[str]] = {}
+    for port, ip in sorted((port, ip) for ip, port in addresses):
+        ports.setdefault(port, []).append(ip)
+    return ports
+
+
+def _https(port: int) -> Object:
+    return {"name": "https", "port": port, "protocol": "TCP"}
+
+
+def _slice(name: str, ips: list[str], port: int) -> Object:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": "kubernetes",
+            "name": name,
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": True}} for ip in ips],
+        "ports": [_https(port)],
     }

@@ -1,6 +1,8 @@
 """Clients of components in this process, one identity each, and their event recorders."""
 
-from orchestrator.api.access import Identity
+from collections.abc import Callable
+
+from orchestrator.api.access import Authorizer, Identity
 from orchestrator.api.item import Object
 from orchestrator.assembly.access import Access
 from orchestrator.base.clock import Clock
@@ -19,10 +21,12 @@ class Clients:
         self._access = access
         self._reviews = reviews
 
-    def as_identity(self, identity: Identity) -> LocalClient:
-        """A client that may do what `identity` may."""
+    def as_identity(
+        self, identity: Identity, guard: Callable[[Authorizer], Authorizer] = lambda authorizer: authorizer
+    ) -> LocalClient:
+        """A client that may do what `identity` may; `guard` may refuse more."""
         providers = {("", "serviceaccounts", "token"): self._token}
-        return LocalClient(self._registry, self._access.authorizer, identity, providers)
+        return LocalClient(self._registry, guard(self._access.authorizer), identity, providers)
 
     async def _token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
         return await self._reviews.token(namespace, name, obj, identity)

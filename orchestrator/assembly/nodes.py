@@ -95,8 +95,10 @@ class Nodes:
 
     async def _start_simulated(self, clients: Clients, number: int) -> None:
         config = self._config
+        # Several servers share the nodes of one etcd.
+        name = f"sim-{number}" if config.store == "log" else f"sim-{self._instance}-{number}"
         settings = AgentSettings(
-            f"sim-{number}",
+            name,
             SIMULATED_IP.format(number // 250, number % 250 + 1),
             0,
             config.run_dir / "simulated",
@@ -104,7 +106,7 @@ class Nodes:
             {"orchestrator.internal/simulated": "true"},
             simulated=True,
         )
-        supervisor = Supervisor(f"engine/sim-{number}", self._clock)
+        supervisor = Supervisor(f"engine/{name}", self._clock)
         runtime = SimulatedRuntime(self._clock, supervisor)
         await runtime.connect()
         agent = self._agent(clients, settings, runtime)

@@ -36,6 +36,12 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--service-cidr", str, "Range of Service addresses."),
     ("--dns-address", str, "Address of the cluster's DNS server."),
     ("--store", click.Choice(["log", "etcd"]), "Store engine."),
+    ("--etcd-ca", str, "CA of etcd's certificate (PEM file)."),
+    ("--etcd-cert", str, "Client certificate for etcd (PEM file)."),
+    ("--etcd-key", str, "Key of that certificate (PEM file)."),
+    ("--etcd-user", str, "User of etcd."),
+    ("--etcd-password-file", str, "File with that user's password."),
+    ("--etcd-prefix", str, "Where the store's keys lie in etcd."),
     ("--log-level", click.Choice(["debug", "info", "warning", "error"]), "What is logged."),
 )
 

@@ -56,6 +56,7 @@ class LocalClient:
         self, resource: Resource, namespace: str | None = None, options: WatchOptions = _WATCH
     ) -> AsyncGenerator[builtins.list[WatchEvent], None]:
         await self._authorize("watch", resource, namespace or "")
+        await self._registry.catch_up(options.resource_version)
         batches = self._registry.watch(resource, namespace, options)
         try:
             async for batch in batches:

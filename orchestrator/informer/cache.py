@@ -19,7 +19,8 @@ logged and the others still run. Every `resync_s` all items are offered again as
 import asyncio
 import builtins
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 import structlog
@@ -144,6 +145,15 @@ class Informer:
         for item in list(self._items.values()):
             self._call(handler, None, item)
 
+    def handlers(self) -> builtins.list[Handler]:
+        """Those that are called now, in order."""
+        return list(self._handlers)
+
+    def forget(self, handler: Handler) -> None:
+        """Call `handler` no more; one that is not there is fine."""
+        if handler in self._handlers:
+            self._handlers.remove(handler)
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
@@ -242,6 +252,19 @@ class Informer:
                 await asyncio.sleep(0)
 
 
+class Subscription:
+    """Handlers that were added together, to be taken off together."""
+
+    def __init__(self) -> None:
+        self.handlers: list[tuple[Informer, Handler]] = []
+
+    def end(self) -> None:
+        """Call none of them any more; ending twice is fine."""
+        for informer, handler in self.handlers:
+            informer.forget(handler)
+        self.handlers.clear()
+
+
 class Informers:
     """One shared informer per resource and selection. Owner: the daemon, or an agent."""
 
@@ -273,6 +296,18 @@ class Informers:
             if self._started:
                 self._run(informer)
         return informer
+
+    @contextmanager
+    def subscribing(self) -> Iterator[Subscription]:
+        """Notes every handler that is added, to whichever informer, until the block ends. No `await` inside."""
+        before = {informer: len(informer.handlers()) for informer in self._informers.values()}
+        subscription = Subscription()
+        try:
+            yield subscription
+        finally:
+            for informer in self._informers.values():
+                added = informer.handlers()[before.get(informer, 0) :]
+                subscription.handlers += [(informer, handler) for handler in added]
 
     def start(self) -> None:
         """Run every informer; those asked for later run at once. May be called twice."""

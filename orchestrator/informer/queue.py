@@ -45,6 +45,7 @@ class WorkQueue:
         self._timer_due_s = 0.0
         self._adds = metrics.ADDS.labels(name)
         self._depth = metrics.DEPTH.labels(name)
+        self._depth.set(0)  # What waited in the queue of an earlier term waits no more.
         self._retries = metrics.RETRIES.labels(name)
         self._refused = metrics.REFUSED.labels(name)
         self._waited = metrics.WAITED.labels(name)

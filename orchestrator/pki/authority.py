@@ -8,6 +8,7 @@ of its life left. Called by `daemon` at start and by its renewal task.
 import datetime
 import ipaddress
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,6 +164,14 @@ class Authority:
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock.now_s(), datetime.UTC)
+
+
+def keep(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write those of `files` that `directory` lacks, the others being the same: keys that come from elsewhere."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, data in files.items():
+        if not (directory / name).exists():
+            _write(directory / name, data)
 
 
 def ensure_signing_key(path: Path) -> bytes:

@@ -55,7 +55,7 @@ async def list_items(
 ) -> ItemList:
     """The verb. Raises `BadRequest`, `Expired`, `Timeout`."""
     selection = Selection.parse(resource, options.label_selector, options.field_selector)
-    start = _start(options, storage.revision)
+    start = _start(options, await storage.newest(parse_revision(options.resource_version)))
     prefix = selection.prefix(resource, namespace)
     if start.revision == 0 and not start.after and selection.single(resource, namespace):
         return await _single(storage, prefix, selection)

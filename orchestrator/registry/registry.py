@@ -19,6 +19,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.registry.listing import list_items
 from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
+from orchestrator.registry.selection import parse_revision
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
 from orchestrator.registry.subresources import Subresources
@@ -92,6 +93,10 @@ class Registry:
         Close with `aclose()`.
         """
         return self._watches.open(resource, namespace, options)
+
+    async def catch_up(self, resource_version: str) -> None:
+        """Before a watch from a revision that only another server of the same store has seen yet."""
+        await self._storage.newest(parse_revision(resource_version))
 
     async def create(
         self, resource: Resource, namespace: str, obj: Object, options: WriteOptions, identity: Identity

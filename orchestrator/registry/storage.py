@@ -20,8 +20,10 @@ from orchestrator.store.interface import (
     SlowWatcherError,
     Store,
     StoreError,
+    TooLargeError,
     Txn,
     TxnResult,
+    UnknownOutcomeError,
     Watch,
 )
 from orchestrator.store.sealing import SealError
@@ -41,6 +43,10 @@ def api_error(error: StoreError) -> ApiError:
             return errors.Timeout("Too large resource version", retry_after_s=1)
         case NoSpaceError():
             return errors.InsufficientStorage(f"the store has no space: {error}")
+        case TooLargeError():
+            return errors.RequestEntityTooLarge(str(error))
+        case UnknownOutcomeError():
+            return errors.Timeout(str(error), retry_after_s=1)
         case SealError():
             return errors.InternalError(str(error))
     return errors.ServiceUnavailable(f"the store does not take requests: {error}", retry_after_s=1)
@@ -57,6 +63,12 @@ class Storage:
 
     @property
     def revision(self) -> int:
+        return self._store.revision
+
+    async def newest(self, wanted: int) -> int:
+        """The newest revision; one that only another server has seen yet is waited for, by reading once."""
+        if wanted > self._store.revision:
+            await self.get("/registry/")
         return self._store.revision
 
     async def get(self, key: str) -> Entry | None:

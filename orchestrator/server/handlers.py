@@ -141,6 +141,7 @@ class Handlers:
         _check_get(call)
         form = call.form
         options = queries.watch_options(call.query, call.info.selected_name)
+        await self._registry.catch_up(options.resource_version)
         events = self._registry.watch(call.resource, call.scope, options)
         return await self._watchers.stream(call.request, call.resource, events, form, call.query)
 

@@ -204,7 +204,7 @@ class EtcdStore:
             "watches": len(self._cache.hub),
             "slow_watches_total": self._cache.slow_watches + self._cache.hub.dropped,
             "loads_total": self._cache.loads,
-            "reconnects_total": self._feed.reconnects,
+            "reconnects_total": max(0, self._feed.connects - 1),
             "revision_checks_total": self._freshness.checks,
             "repeats_total": self.repeats,
             "stopped": float(not self.healthy),
@@ -241,7 +241,7 @@ class EtcdStore:
             return TxnResult(True, revision)
         self.no_space = False
         try:
-            await self._freshness.reach(revision)
+            await self._freshness.reach(revision, ours=True)
         except UnavailableError as error:
             raise UnknownOutcomeError(f"the write was made, but can't be read yet: {error}") from error
         return TxnResult(True, revision, self._written(txn, revision))

@@ -44,7 +44,8 @@ class Feed:
         self.cache = cache
         self.fault = "not connected yet"
         """Why the cache does not follow etcd at the moment; empty while it does."""
-        self.reconnects = 0
+        self.connects = 0
+        """Watches made."""
         self.progress_is_right = False
         self._api = api
         self._keys = keys
@@ -184,7 +185,7 @@ class Feed:
         if answer.get("canceled"):
             raise self._cancelled(answer)
         if answer.get("created"):
-            self.reconnects += bool(self.fault and self.cache.loads)
+            self.connects += 1
             self.fault = ""
             self._backoff.reset()
         elif answer["events"]:

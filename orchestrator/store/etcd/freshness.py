@@ -43,13 +43,17 @@ class Freshness:
             self._asking = self._supervisor.spawn("revision", self._ask())
         await self.reach(await future)
 
-    async def reach(self, revision: int) -> None:
-        """Return when the cache has everything up to `revision`, which etcd has reached. Raises `StoreError`."""
+    async def reach(self, revision: int, *, ours: bool = False) -> None:
+        """Return when the cache has everything up to `revision`, which etcd has reached. Raises `StoreError`.
+
+        `ours` says that this revision changed something of ours, so the watch is sure to bring it.
+        """
         if revision <= self._feed.cache.revision:
             return
-        self._target = max(self._target, revision)
-        if self._catching_up is None or self._catching_up.done():
-            self._catching_up = self._supervisor.spawn("catch-up", self._catch_up())
+        if not ours:
+            self._target = max(self._target, revision)
+            if self._catching_up is None or self._catching_up.done():
+                self._catching_up = self._supervisor.spawn("catch-up", self._catch_up())
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._feed.cache.reached(revision)

@@ -302,3 +302,22 @@ def test_an_index_forgets_values_nobody_has():
     index.set("a", None)
     index.set("a", None)
     assert index.values == []
+
+
+async def test_handlers_that_were_added_together_end_together(world):
+    informer = world.informers.of(CONFIGMAPS)
+    before, seen = [], []
+    informer.on_change(lambda old, new: before.append(new))
+    with world.informers.subscribing() as subscription:
+        informer.on_change(lambda old, new: seen.append(new))
+        world.informers.of(NAMESPACES).on_change(lambda old, new: seen.append(new))
+    world.informers.start()
+    await world.informers.synced()
+    await world.create("a")
+    await world.settle()
+    assert (len(before), len(seen)) == (1, 1)
+    subscription.end()
+    subscription.end()
+    await world.create("b")
+    await world.settle()
+    assert (len(before), len(seen)) == (2, 1)
