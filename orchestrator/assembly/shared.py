@@ -12,6 +12,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.config import Config
+from orchestrator.store.etcd import transfer
 from orchestrator.store.etcd.engine import EtcdStore
 from orchestrator.store.sealing import Sealer
 
@@ -25,6 +26,7 @@ class SharedStore:
         self._clock = clock
         self._identity = Identity(etcd, config, clock)
         self._store: EtcdStore | None = None
+        self._sealer = Sealer()
 
     @classmethod
     async def reach(cls, config: Config, clock: Clock) -> "SharedStore":
@@ -44,9 +46,21 @@ class SharedStore:
 
     async def open(self, supervisor: Supervisor, sealer: Sealer | None = None) -> EtcdStore:
         """The store, loaded. Raises `StartupError`, also where our encryption keys are not those in use."""
-        await self._identity.check_keys(sealer or Sealer())
-        self._store = await self._etcd.open_store(supervisor, sealer or Sealer())
+        self._sealer = sealer or Sealer()
+        await self._identity.check_keys(self._sealer)
+        self._store = await self._etcd.open_store(supervisor, self._sealer)
         return self._store
+
+    async def reseal(self) -> int:
+        """Write anew what is not in the form that the sealer gives now, and forget older forms; how many those were.
+
+        Other servers must have the keys file by then: they are told which key is in use when they start. Raises
+        `StoreError`, `StartupError`.
+        """
+        await self._identity.check_keys(self._sealer)
+        count = await transfer.reseal(self._etcd.api, self._etcd.keys, self._sealer)
+        await self.store.compact(self.store.revision)
+        return count
 
     @property
     def store(self) -> EtcdStore:
