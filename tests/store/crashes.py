@@ -1,10 +1,12 @@
 """Every crash point of a recorded run: the power goes during each of the disk's operations, and again in recovery."""
 
 import random
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from math import inf
 
 from orchestrator.store.engine import LogStore
 from tests.store.ledger import (
@@ -20,7 +22,7 @@ from tests.store.ledger import (
     told_by,
 )
 from tests.store.medium import Medium
-from tests.store.memory_disk import File, Image, Mark, MemoryDisk, Op
+from tests.store.memory_disk import Image, Mark, MemoryDisk, Op
 
 
 class CrashError(AssertionError):
@@ -89,6 +91,7 @@ class Replay:
 
     def __init__(self, recording: Recording, seed: int, share: float, nested: float, tears: int) -> None:
         self.opened = 0
+        self.wrong: list[CrashError] = []
         self.kinds: Counter[str] = Counter()
         self._recording = recording
         self._rng = random.Random(seed)
@@ -97,12 +100,20 @@ class Replay:
         self._tears = tears
         self._known: set[int] = set()
 
-    async def run(self, make_disk: Callable[[Image], MemoryDisk] = MemoryDisk) -> None:
-        """Raises `CrashError`."""
+    async def run(self, wrong_max: int = 1, end_s: float = inf) -> None:
+        """Until so many points have gone wrong, which are kept in `wrong`, or `end_s` on the monotonic clock."""
         recording = self._recording
         for point in points(recording.first, recording.journal, Told(), self._rng, self._tears):
-            if self._rng.random() < self._share and self._is_new(point):
-                await self._try(point, make_disk, nested=self._rng.random() < self._nested)
+            if time.monotonic() > end_s:
+                return
+            if self._rng.random() >= self._share or not self._is_new(point):
+                continue
+            try:
+                await self._try(point, nested=self._rng.random() < self._nested)
+            except CrashError as error:
+                self.wrong.append(error)
+                if len(self.wrong) >= wrong_max:
+                    return
 
     def _is_new(self, point: Point) -> bool:
         files = sorted((path, file.size, bytes(file.data)) for path, file in point.image.items())
@@ -111,10 +122,10 @@ class Replay:
         self._known.add(known)
         return new
 
-    async def _try(self, point: Point, make_disk: Callable[[Image], MemoryDisk], nested: bool) -> None:
+    async def _try(self, point: Point, nested: bool) -> None:
         self.opened += 1
         self.kinds[f"{point.op}, {point.how}"] += 1
-        disk = make_disk(point.image)
+        disk = MemoryDisk(point.image)
         try:
             told = await self._come_back(disk, point.told)
         except Exception as error:
@@ -124,7 +135,7 @@ class Replay:
             opening = list(takewhile(lambda op: not isinstance(op, Mark), disk.journal))
             for again in points(disk.first_image(), opening, point.told, self._rng, 1):
                 if again.op != "end" and self._is_new(again):
-                    await self._try(replace(again, how=f"{point.how}, then {again.how}"), make_disk, False)
+                    await self._try(replace(again, how=f"{point.how}, then {again.how}"), nested=False)
         await self._lose_power_again(point, disk, told)
 
     async def _come_back(self, disk: MemoryDisk, told: Told) -> Told:
@@ -158,7 +169,3 @@ class Replay:
         finally:
             if store:
                 await store.close()
-
-
-def empty() -> dict[str, File]:
-    return {}

@@ -4,8 +4,11 @@ import asyncio
 import errno
 import os
 import random
+import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from orchestrator.base.errors import OrchestratorError
@@ -18,6 +21,8 @@ from tests.store.model import row_of
 
 SHORT = -1
 """Instead of an error number: the call writes a part only, and says so."""
+REFUSING = {"create", "allocate"}
+"""Where there is no space, these refuse a write and nothing more."""
 TIMEOUT_S = 30
 
 
@@ -212,6 +217,9 @@ class Trial:
             assert not store.no_space
             return
         assert store.fault
+        assert set(self.disk.failed) - REFUSING or self.fault.code != errno.ENOSPC, (
+            "stopped for lack of space"
+        )
         self.disk.begin(0)
         for _ in range(3):
             try:
@@ -282,12 +290,26 @@ async def every_fault(seed: int, rounds: int) -> list[Fault]:
     return faults
 
 
-async def campaign(faults: list[Fault], rounds: int) -> tuple[Counter[str], Counter[str]]:
-    """Outcomes, and the verbs that failed, counted. Raises `AssertionError` at the first that is wrong."""
-    outcomes: Counter[str] = Counter()
-    verbs: Counter[str] = Counter()
+@dataclass
+class Tally:
+    """What came of many trials."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    verbs: Counter[str] = field(default_factory=Counter)
+    """In how many trials a call of this name failed."""
+    wrong: list[str] = field(default_factory=list)
+
+
+async def campaign(faults: Iterable[Fault], rounds: int, end_s: float = inf) -> Tally:
+    """Try all of them, or what fits until `end_s` on the monotonic clock."""
+    tally = Tally()
     for fault in faults:
+        if time.monotonic() > end_s:
+            break
         trial = Trial(fault, rounds)
-        outcomes[await trial.run()] += 1
-        verbs.update(set(trial.disk.failed))
-    return outcomes, verbs
+        try:
+            tally.outcomes[await trial.run()] += 1
+        except AssertionError as error:
+            tally.wrong.append(str(error))
+        tally.verbs.update(set(trial.disk.failed))
+    return tally

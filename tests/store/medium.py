@@ -41,13 +41,14 @@ class Medium:
         self._waiting: list[Data] = []
         self._waiting_names: list[Names] = []
         self._doubtful: list[Data] = []
-        """Of failed writes and syncs: there or not, for ever."""
+        """Of failed writes and syncs: there or not, until something later is on the same place."""
         self._doubtful_names: list[Names] = []
 
     def apply(self, op: Op) -> None:
         """`op` has returned."""
         if isinstance(op, Write) and op.durable:
             self._settle(op.file, op.offset, op.offset + len(op.data))
+            self._doubtful = [change for change in self._doubtful if not _covers(op, change)]
             _change(self._files.setdefault(op.file, File()), op)
         elif isinstance(op, Data):
             self._waiting.append(op)
@@ -56,15 +57,20 @@ class Medium:
         elif isinstance(op, Sync):
             self._settle(op.file)
         elif isinstance(op, SyncNames):
-            for change in self._waiting_names:
-                _rename(self._names, change)
-            self._waiting_names.clear()
+            self._settle_names()
         elif isinstance(op, Spoiled):
             self._doubtful += [change for change in self._waiting if change.file == op.file]
             self._waiting = [change for change in self._waiting if change.file != op.file]
         elif isinstance(op, SpoiledNames):
             self._doubtful_names += self._waiting_names
             self._waiting_names = []
+
+    def _settle_names(self) -> None:
+        for change in self._waiting_names:
+            _rename(self._names, change)
+            paths = _paths(change)
+            self._doubtful_names = [old for old in self._doubtful_names if not paths & _paths(old)]
+        self._waiting_names.clear()
 
     def _settle(self, file: int, start: int = 0, end: int | None = None) -> None:
         """What waits for the medium between two offsets is on it now: a page is written as a whole."""
@@ -126,6 +132,21 @@ def _touches(change: Data, start: int, end: int) -> bool:
     if isinstance(change, Write):
         return change.offset < end and start < change.offset + len(change.data)
     return change.size <= end
+
+
+def _covers(write: Write, change: Data) -> bool:
+    return (
+        isinstance(change, Write)
+        and change.file == write.file
+        and write.offset <= change.offset
+        and change.offset + len(change.data) <= write.offset + len(write.data)
+    )
+
+
+def _paths(change: Names) -> set[str]:
+    if isinstance(change, Rename):
+        return {change.source, change.target}
+    return {change.path}
 
 
 def _change(file: File, change: Data) -> None:

@@ -1,0 +1,98 @@
+"""`python -m tests.store.campaign crashes|faults|kills|bits|cuts [--seed N] [--count N] [--seconds S]`.
+
+The long forms of the store's tests, for tests/nightly.sh. Prints what it does, the seed and what came of it;
+exits 1 when anything went wrong. `--save D` keeps the disk images on which a store did not come back.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from orchestrator.base.log import configure
+from tests.store import crashes, faults, kills
+from tests.store.medium import save
+from tests.store.memory_disk import MemoryDisk
+
+WRONG_SHOWN = 20
+
+
+async def run_crashes(args: argparse.Namespace) -> list[str]:
+    """Whole recordings, one seed after the other."""
+    wrong: list[str] = []
+    opened = runs = 0
+    while runs < args.count and time.monotonic() < args.end:
+        seed = args.seed + runs
+        recording = await crashes.record(seed, args.rounds, MemoryDisk())
+        replay = crashes.Replay(recording, seed, share=1.0, nested=0.1, tears=3)
+        await replay.run(WRONG_SHOWN, args.end)
+        for error in replay.wrong:
+            wrong.append(f"seed {seed}: {error}")
+            if args.save:
+                save(error.image, args.save / f"crash-{seed}-{len(wrong)}")
+        runs, opened = runs + 1, opened + replay.opened
+        print(
+            f"  seed {seed}: {len(recording.journal)} operations, {replay.opened} stores opened", flush=True
+        )
+    print(f"crash points: {runs} recordings, {opened} different disks opened")
+    return wrong
+
+
+async def run_faults(args: argparse.Namespace) -> list[str]:
+    every = await faults.every_fault(args.seed, args.rounds)
+    random.Random(args.seed).shuffle(every)
+    tally = await faults.campaign(every[: args.count], args.rounds, args.end)
+    print(f"faults: {sum(tally.outcomes.values())} of {len(every)}; {dict(tally.outcomes)}")
+    print(f"  calls that failed: {dict(tally.verbs)}")
+    return tally.wrong
+
+
+async def run_kills(args: argparse.Namespace) -> list[str]:
+    with tempfile.TemporaryDirectory(prefix="orc-kills-", dir=args.directory) as directory:
+        run = kills.Kills(Path(directory) / "store", args.seed)
+        try:
+            while run.kills < args.count and time.monotonic() < args.end:
+                await run.run_one()
+        except AssertionError as error:
+            return [f"kill {run.kills}: {error}"]
+        finally:
+            print(f"kills: {run.kills}, {run.acknowledged} acknowledged; left behind: {dict(run.found)}")
+    return []
+
+
+CAMPAIGNS: dict[str, Callable[[argparse.Namespace], Awaitable[list[str]]]] = {
+    "crashes": run_crashes,
+    "faults": run_faults,
+    "kills": run_kills,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.store.campaign", description=__doc__)
+    parser.add_argument("campaign", choices=CAMPAIGNS)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--count", type=int, default=1 << 30, help="recordings, faults, kills, bits, cuts")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
+    parser.add_argument("--rounds", type=int, default=20, help="length of a workload")
+    parser.add_argument(
+        "--directory", type=Path, help="where kills put their store; default: the temporary one"
+    )
+    parser.add_argument("--save", type=Path, help="where to keep disk images that went wrong")
+    args = parser.parse_args()
+    args.end = time.monotonic() + args.seconds
+    configure("critical")
+    started = time.monotonic()
+    print(f"{args.campaign}: seed {args.seed}", flush=True)
+    wrong = asyncio.run(CAMPAIGNS[args.campaign](args))
+    for line in wrong[:WRONG_SHOWN]:
+        print("WRONG", line)
+    print(f"{args.campaign}: {len(wrong)} wrong, {time.monotonic() - started:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
