@@ -25,7 +25,7 @@ from orchestrator.store.interface import (
     Txn,
     TxnResult,
 )
-from orchestrator.store.log import LogFile
+from orchestrator.store.log import Log
 from orchestrator.store.record import Record
 from orchestrator.store.staging import Bookkeeping, Staging, Unchanged
 from orchestrator.store.state import State
@@ -96,7 +96,10 @@ class Request:
 class Committer:
     """Owner of the state, the log file and the order of everything."""
 
-    def __init__(self, log: LogFile, state: State, hub: WatchHub) -> None:
+    def __init__(
+        self, log: Log, state: State, hub: WatchHub, after_batch: Callable[[], None] = lambda: None
+    ) -> None:
+        """`after_batch` is called on the loop when a batch was published."""
         self.log = log
         self.state = state
         self.hub = hub
@@ -106,15 +109,15 @@ class Committer:
         """Whether the last batch found no room on disk."""
         self.batches = 0
         self.records = 0
-        self.published_end = log.tail
-        """Offset in the log behind the last batch that `state` contains."""
+        self.published = log.position
+        """The place in the log behind the last batch that `state` contains."""
+        self._after_batch = after_batch
         self._loop = asyncio.get_running_loop()
         self._thread = CommitThread(self._loop)
         self._staging = Staging(state)
         self._queue: deque[Request] = deque()
         self._flying: list[Request] = []
         self._flush_due = False
-        self._exclusive: deque[tuple[Job, Callable[[], None], asyncio.Future[None]]] = deque()
         self._busy = False
         self._backlog_bytes = 0
         self._room = asyncio.Event()
@@ -170,9 +173,6 @@ class Committer:
         self._flush_due = False
         if self._busy:
             return
-        if self._exclusive:
-            self._run_exclusive(*self._exclusive.popleft())
-            return
         if not self._queue:
             return
         self._flying = self._take()
@@ -182,8 +182,8 @@ class Committer:
             self._landed(None)
             return
         data = self.log.encode(records)
-        log = self.log
-        self._thread.submit(lambda: log.write(data), self._landed)
+        log, revision = self.log, records[-1].revision
+        self._thread.submit(lambda: log.write(data, revision), self._landed)
 
     def _take(self) -> list[Request]:
         taken: list[Request] = []
@@ -203,11 +203,12 @@ class Committer:
         if error is not None:
             self._fail(flying, error)
             return
-        end = self.log.tail
+        position = self.log.position
         self.no_space = False
         self._flush()  # The disk writes the next batch while this one is published.
         self._publish(flying)
-        self.published_end = end
+        self.published = position
+        self._after_batch()
 
     def _publish(self, requests: list[Request]) -> None:
         published: list[Event] = []
@@ -250,7 +251,7 @@ class Committer:
         if isinstance(error, NoSpaceError):
             self.no_space = True
         else:
-            self.stop(f"writing {self.log.path} failed: {error}")
+            self.stop(f"writing {self.log.current.path} failed: {error}")
         for request in failed:
             if not request.future.done():
                 request.future.set_exception(self._error_of(error))
@@ -266,34 +267,13 @@ class Committer:
         """No writes any more until a restart; reads and watches go on with what is durable."""
         self.fault = self.fault or fault
 
-    async def exclusive(self, job: Job, then: Callable[[], None]) -> None:
-        """Run `job` in the commit thread between two batches, then `then` on the loop before the next one.
-
-        Raises what `job` raises, without `then`. A cancelled caller waits for the end all the same.
-        """
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._exclusive.append((job, then, future))
-        self._wake()
-        await finish(future)
-
-    def _run_exclusive(self, job: Job, then: Callable[[], None], future: asyncio.Future[None]) -> None:
-        def done(error: BaseException | None) -> None:
-            self._busy = False
-            if error is None:
-                then()
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-            self._wake()
-
-        self._busy = True
-        self._thread.submit(job, done)
-
     async def close(self, timeout_s: float) -> None:
         """Refuse new work, wait for what is staged, end the thread."""
         self._closing = True
         self._room.set()
         if last := [request.future for request in (*self._flying, *self._queue)]:
             await asyncio.wait(last, timeout=timeout_s)
-        await self.exclusive(lambda: None, lambda: None)
+        idle: asyncio.Future[None] = self._loop.create_future()
+        self._thread.submit(lambda: None, lambda _: idle.set_result(None))
+        await finish(idle)
         self._thread.stop()

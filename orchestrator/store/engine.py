@@ -1,15 +1,30 @@
 """The embedded engine: `interface.Store` on a log in one directory. Opened and closed by `daemon.py`.
 
-    writers ─ commit (staging, batches) ─ log (disk) ─ state ─┬─ range, get
-                                                              └─ watch
+    writers ─ commit (staging, batches) ─ log (segments) ─ state ─┬─ range, get ─┐
+                                            │                      └─ watch ──────┴─ archive (old values)
+                                            └─ snapshotter
 
-The directory holds `LOCK` and one `*.log` file (a second one for the moment of a switch-over). Recovery
-feeds the log's records to the same `State.apply` as live commits do.
+    LOCK                         held by the process that has the store open
+    000000000001a4f0.snapshot    every entry at revision 0x1a4f0, and the place in the log to go on from
+    0000000000000006.segment     sealed; needed by recovery, or for past revisions
+    0000000000000007.segment     written
+    0000000000000008.segment     spare: allocated ahead, empty
+    *.tmp                        a snapshot in the making
+
+All numbers are hexadecimal. Recovery feeds the records of the newest snapshot and of the segments after it
+to the same `State.apply` as live commits do.
+
+Disk use is bounded: the newest snapshot (about the live data, L) and one in the making; what was logged since
+the newest, at most max(snapshot_bytes, L) and what is written while a snapshot is made; files that only history
+needs, at most history_bytes; and up to three segments that are not full. In all 3 x L + snapshot_bytes +
+history_bytes + 3 x segment_bytes, beside what is logged during one snapshot. Old files are removed, so that
+space is given back.
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -17,21 +32,26 @@ import structlog
 from orchestrator.base.clock import Clock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
+from orchestrator.store.archive import Archive
 from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
+from orchestrator.store.format_1 import migrate
+from orchestrator.store.header import Dropped
 from orchestrator.store.interface import Entry, FutureRevisionError, RangeResult, Txn, TxnResult
-from orchestrator.store.log import Dropped, LogFile
+from orchestrator.store.log import Log
 from orchestrator.store.maintenance import Maintenance
-from orchestrator.store.record import Record
-from orchestrator.store.rewrite import Rewriter, log_path
+from orchestrator.store.record import Sealer
+from orchestrator.store.recovery import Recovered, Recovery
 from orchestrator.store.settings import LogSettings
+from orchestrator.store.snapshotter import Snapshotter
 from orchestrator.store.staging import Compact, End, Grant
-from orchestrator.store.state import State
 from orchestrator.store.watch import LogWatch, WatchHub, closed_error
 
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
+FILE_THREADS = 3
+"""For a snapshot, the next segment, and reads of old values. The log has a thread of its own."""
 
 
 class LogStore:
@@ -40,29 +60,36 @@ class LogStore:
     def __init__(
         self,
         disk: Disk,
-        directory: Path,
         clock: Clock,
         supervisor: Supervisor,
-        lock: int,
-        opened: "_Opened",
         settings: LogSettings,
+        sealer: Sealer | None,
+        opened: "_Opened",
     ) -> None:
+        found, log_ = opened.found, opened.log
         self.dropped = opened.dropped
         """The torn tail that recovery dropped, if any."""
         self.recovery_s = opened.duration_s
         self._disk = disk
-        self._lock = lock
-        self._state = opened.state
-        self._hub = WatchHub(opened.state)
-        self._committer = Committer(opened.log, opened.state, self._hub)
-        self._rewriter = Rewriter(disk, directory, self._committer)
-        self._next_lease = opened.state.leases.last + 1
+        self._lock = opened.lock
+        self._state = state = found.state
+        self._executor = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="store-files")
+        self._archive = Archive(log_, found.snapshots, self._executor, sealer)
+        self._hub = WatchHub(state, self._archive)
+        self._committer = committer = Committer(log_, state, self._hub, self._after_batch)
+        self._snapshotter = Snapshotter(
+            disk, committer, self._archive, self._executor, clock, settings, sealer
+        )
+        self._next_lease = state.leases.last + 1
         self._closed = False
-        maintenance = Maintenance(self, opened.state, self._committer, self._rewriter, clock, settings)
+        self._maintenance = maintenance = Maintenance(
+            self, state, committer, self._snapshotter, self._executor, clock, settings
+        )
         self._tasks = [
             supervisor.serve("store-leases", maintenance.expire_leases),
             supervisor.serve("store-compaction", maintenance.compact),
-            supervisor.serve("store-rewrite", maintenance.rewrite),
+            supervisor.serve("store-snapshots", maintenance.take_snapshots),
+            supervisor.serve("store-segments", maintenance.prepare_segments),
         ]
 
     @classmethod
@@ -73,24 +100,25 @@ class LogStore:
         supervisor: Supervisor | None = None,
         disk: Disk | None = None,
         settings: LogSettings | None = None,
+        sealer: Sealer | None = None,
     ) -> "LogStore":
         """Recover the store in the directory `path`, which is made if it is absent.
 
-        Raises `StartupError` when another process has it open or its format is of another version,
-        `DamagedLogError` when the log was damaged.
+        `sealer` encrypts values on disk; without one they are plain. Raises `StartupError` when another process
+        has the store open or its format is of a newer version, `DamagedLogError` when the log was damaged.
         """
         disk = disk or Disk()
         settings = settings or LogSettings()
         disk.make_directory(path)
         lock = _lock_directory(disk, path)
         try:
-            opened = await asyncio.to_thread(_recover, disk, path, clock, settings)
+            opened = await asyncio.to_thread(_open, disk, path, clock, settings, sealer, lock)
         except BaseException:
             disk.close(lock)
             raise
         if opened.dropped:
             _report(opened.dropped)
-        return cls(disk, path, clock, supervisor or Supervisor("store", clock), lock, opened, settings)
+        return cls(disk, clock, supervisor or Supervisor("store", clock), settings, sealer, opened)
 
     @property
     def revision(self) -> int:
@@ -122,7 +150,11 @@ class LogStore:
     async def range(
         self, prefix: str, *, start_after: str = "", limit: int = 0, revision: int = 0
     ) -> RangeResult:
-        return self._state.range(prefix, start_after, limit, revision)
+        found = self._state.range(prefix, start_after, limit, revision)
+        if found.revision == self._state.revision:
+            return found
+        entries = await self._archive.entries(found.entries)
+        return RangeResult(entries, found.revision, found.remaining)
 
     async def transact(self, txn: Txn) -> TxnResult:
         return (await self._committer.run((txn,)))[0]
@@ -141,6 +173,16 @@ class LogStore:
         if revision > self._state.floor:
             await self._committer.run((Compact(revision),))
 
+    async def snapshot(self) -> None:
+        """Take a snapshot now and remove the files that it supersedes.
+
+        Raises `OSError` or `StoreError` when it could not; everything is then as before.
+        """
+        await self._snapshotter.run()
+
+    def _after_batch(self) -> None:
+        self._maintenance.after_batch()
+
     async def lease_grant(self, ttl_s: int) -> int:
         lease = self._next_lease
         self._next_lease += 1
@@ -155,24 +197,32 @@ class LogStore:
 
     def stats(self) -> dict[str, float]:
         """Figures for metrics; bytes, seconds and counts since the start as their names say."""
-        committer, state = self._committer, self._state
+        committer, state, log_ = self._committer, self._state, self._committer.log
+        dropped = self.dropped
         return {
             "revision": state.revision,
             "compact_revision": state.floor,
             "keys": len(state),
             "live_bytes": state.live_bytes,
-            "history_bytes": state.history_bytes,
-            "history_events": state.history_events,
+            "history_bytes": state.history.hot_bytes + state.history.cold_bytes,
+            "history_disk_bytes": self._archive.history_bytes(state.kept_floor),
+            "history_events": len(state.history),
             "leases": len(state.leases),
             "watches": len(self._hub),
             "slow_watches_total": self._hub.dropped,
             "batches_total": committer.batches,
             "transactions_total": committer.records,
-            "log_bytes": committer.log.tail,
-            "disk_bytes": committer.log.allocated_bytes,
-            "rewrites_total": self._rewriter.runs,
+            "written_bytes_total": log_.written_bytes,
+            "log_bytes": sum(segment.tail for segment in tuple(log_.segments)),
+            "disk_bytes": log_.allocated_bytes + self._archive.size_bytes,
+            "segments": len(log_.segments),
+            "snapshots": len(self._archive.snapshots),
+            "snapshots_total": self._snapshotter.runs,
+            "snapshot_seconds": self._snapshotter.last_s,
             "recovery_seconds": self.recovery_s,
-            "dropped_bytes": self.dropped.end - self.dropped.start if self.dropped else 0,
+            "dropped_bytes": dropped.end - dropped.start if dropped else 0,
+            "dropped_start": dropped.start if dropped else 0,
+            "dropped_end": dropped.end if dropped else 0,
             "stopped": float(not self.healthy),
             "no_space": float(self.no_space),
         }
@@ -186,18 +236,21 @@ class LogStore:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close(CLOSE_TIMEOUT_S)
         self._hub.stop(closed_error())
+        await asyncio.to_thread(self._executor.shutdown)
         self._committer.log.close()
+        self._archive.close()
         self._disk.close(self._lock)
 
 
+@dataclass(frozen=True, slots=True)
 class _Opened:
-    """What recovery found."""
+    """A directory that was recovered."""
 
-    def __init__(self, log: LogFile, state: State, dropped: Dropped | None, duration_s: float) -> None:
-        self.log = log
-        self.state = state
-        self.dropped = dropped
-        self.duration_s = duration_s
+    lock: int
+    found: Recovered
+    log: Log
+    dropped: Dropped | None
+    duration_s: float
 
 
 def _lock_directory(disk: Disk, path: Path) -> int:
@@ -210,40 +263,15 @@ def _lock_directory(disk: Disk, path: Path) -> int:
         ) from None
 
 
-def _recover(disk: Disk, path: Path, clock: Clock, settings: LogSettings) -> _Opened:
-    """Blocking: find the log, or make the first one, and build the state from it."""
+def _open(
+    disk: Disk, path: Path, clock: Clock, settings: LogSettings, sealer: Sealer | None, lock: int
+) -> _Opened:
+    """Blocking: build the state from what is there."""
     started_s = clock.monotonic_s()
-    names = disk.names(path)
-    for name in names:
-        if name.endswith(".tmp"):
-            disk.unlink(path / name)
-    logs = [path / name for name in names if name.endswith(".log")]
-    file = LogFile.open(disk, logs[-1]) if logs else _first_log(disk, path)
-    try:
-        state = State(clock)
-        dropped = file.replay(lambda record: _replay(state, record, settings.history_memory_bytes))
-        for superseded in logs[:-1]:
-            disk.unlink(superseded)
-    except BaseException:
-        file.close()
-        raise
-    return _Opened(file, state, dropped, clock.monotonic_s() - started_s)
-
-
-def _replay(state: State, record: Record, history_bytes_max: int) -> None:
-    state.apply(record)
-    if state.history_bytes > history_bytes_max:
-        state.shorten_history(history_bytes_max // 2)
-
-
-def _first_log(disk: Disk, path: Path) -> LogFile:
-    temporary, final = path / "first.tmp", log_path(path, 1)
-    file = LogFile.create(disk, temporary, 1, os.urandom(16), 0)
-    file.sync()
-    disk.rename(temporary, final)
-    disk.sync_directory(path)
-    file.path = final
-    return file
+    dropped = migrate(disk, path, clock, sealer)
+    found, log_ = Recovery(disk, path, clock, settings, sealer).run()
+    log_.sealer = sealer
+    return _Opened(lock, found, log_, dropped or found.dropped, clock.monotonic_s() - started_s)
 
 
 def _report(dropped: Dropped) -> None:

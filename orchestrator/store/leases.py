@@ -29,6 +29,7 @@ class Leases:
         """The highest id given out so far; ids are never used again."""
 
     def grant(self, id: int, ttl_s: int) -> None:
+        """Begin a lease. Ids are given out once."""
         self._leases[id] = Lease(id, ttl_s, self._clock.monotonic_s() + ttl_s)
         self.last = max(self.last, id)
 

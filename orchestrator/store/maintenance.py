@@ -1,20 +1,22 @@
-"""What the store does by itself: lease expiry, compaction of history, rewriting of the log.
+"""What the store does by itself: lease expiry, compaction of history, snapshots, the next segment.
 
-Supervised services of the engine. Each looks at the state from time to time and goes the same way as
-anybody's write; a full disk only makes it try again later.
+Supervised services of the engine. Each looks at the state from time to time, or when a batch was published,
+and goes the same way as anybody's write; a full disk only makes it try again later.
 """
 
+import asyncio
 from collections import deque
+from concurrent.futures import Executor
 from typing import Protocol
 
 import structlog
 
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
-from orchestrator.store.commit import Committer
+from orchestrator.store.commit import Committer, finish
 from orchestrator.store.interface import NoSpaceError, StoppedError, StoreError
-from orchestrator.store.rewrite import Rewriter, worthwhile
 from orchestrator.store.settings import LogSettings
+from orchestrator.store.snapshotter import Snapshotter
 from orchestrator.store.state import State
 
 log = structlog.get_logger(__name__)
@@ -24,7 +26,8 @@ COMPACTION_TICK_S = 5.0
 MARK_S = 30.0
 TRIM_EVENTS = 2000
 """Forgotten without giving others their turn."""
-REWRITE_TICK_S = 10.0
+RETRY_S = 1.0
+RETRY_MAX_S = 600.0
 
 
 class Store(Protocol):
@@ -43,18 +46,29 @@ class Maintenance:
         store: Store,
         state: State,
         committer: Committer,
-        rewriter: Rewriter,
+        snapshotter: Snapshotter,
+        executor: Executor,
         clock: Clock,
         settings: LogSettings,
     ) -> None:
         self._store = store
         self._state = state
         self._committer = committer
-        self._rewriter = rewriter
+        self._snapshotter = snapshotter
+        self._executor = executor
         self._clock = clock
         self._settings = settings
         self._marks: deque[tuple[float, int]] = deque()
         """What the newest revision was, when."""
+        self._snapshot_due = asyncio.Event()
+        self._segment_due = asyncio.Event()
+
+    def after_batch(self) -> None:
+        """The committer's: see whether the log has grown to where something is to be done."""
+        if self._committer.log.wants_spare:
+            self._segment_due.set()
+        if self._snapshotter.is_due:
+            self._snapshot_due.set()
 
     async def expire_leases(self) -> None:
         """Delete the keys of leases that were not renewed in time."""
@@ -79,6 +93,7 @@ class Maintenance:
             while self._state.untrimmed:
                 self._state.trim(TRIM_EVENTS)
                 await self._clock.sleep(0)
+            await self._snapshotter.tidy()
 
     def _wanted_floor(self) -> int:
         now_s = self._clock.monotonic_s()
@@ -87,22 +102,34 @@ class Maintenance:
         floor = 0
         while self._marks and now_s - self._marks[0][0] >= self._settings.history_s:
             floor = self._marks.popleft()[1]
-        bytes_max = self._settings.history_memory_bytes
-        if self._state.history_bytes > bytes_max:
-            floor = max(floor, self._state.revision_keeping(bytes_max // 2))
-        return floor
+        return max(floor, self._state.floor_wanted)
 
-    async def rewrite(self) -> None:
-        """Rewrite the log when it is mostly history."""
-        backoff = Backoff(REWRITE_TICK_S, 600.0)
-        delay_s = 0.0
+    async def take_snapshots(self) -> None:
+        """A snapshot whenever enough was logged since the last one."""
+        backoff = Backoff(RETRY_S, RETRY_MAX_S)
         while not self._committer.fault:
-            if worthwhile(self._committer.log.tail, self._state.live_bytes):
-                try:
-                    await self._rewriter.run()
-                    backoff.reset()
-                except (OSError, StoreError) as error:
-                    delay_s = backoff.next_s()
-                    log.warning("store log not rewritten", cause=str(error), retry_in_s=delay_s)
-            await self._clock.sleep(max(delay_s, REWRITE_TICK_S))
-            delay_s = 0.0
+            await self._snapshot_due.wait()
+            self._snapshot_due.clear()
+            try:
+                await self._snapshotter.run()
+                backoff.reset()
+            except (OSError, StoreError) as error:
+                delay_s = backoff.next_s()
+                log.warning("store snapshot not taken", cause=str(error), retry_in_s=delay_s)
+                await self._clock.sleep(delay_s)
+                self._snapshot_due.set()
+
+    async def prepare_segments(self) -> None:
+        """The next segment before it is needed."""
+        backoff = Backoff(RETRY_S, RETRY_MAX_S)
+        loop = asyncio.get_running_loop()
+        while not self._committer.fault:
+            await self._segment_due.wait()
+            self._segment_due.clear()
+            try:
+                await finish(loop.run_in_executor(self._executor, self._committer.log.prepare))
+                backoff.reset()
+            except (OSError, StoreError) as error:
+                delay_s = backoff.next_s()
+                log.warning("store segment not prepared", cause=str(error), retry_in_s=delay_s)
+                await self._clock.sleep(delay_s)

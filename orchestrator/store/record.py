@@ -4,22 +4,26 @@
     record  = crc, length, revision, operation count, operations          one transaction: all or nothing
     operation = kind, flags, key length, value length, lease, key, value
 
-Numbers are little-endian. Both checksums are CRC32C over everything that follows them in their header (for
-a record also its operations), seeded per file: bytes of another file, or bytes that a client put into a
-value, do not pass for a batch. `flags` is zero; it is there for encrypted values.
+    seal    = magic "OSEA", crc, number of the last batch, end offset, digest of the segment     its last words
+
+Numbers are little-endian. A checksum is CRC32C over everything that follows it in its header (for a record
+also its operations), seeded with random bytes of the store: bytes of another store, or bytes that a client
+put into a value, do not pass for a batch. Within a store no two batches of its log have the same number.
+`flags` is zero. What a sealer does to a value says so itself.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from google_crc32c import extend
 
 MAGIC = b"OBAT"
+SEAL_MAGIC = b"OSEA"
 BATCH = struct.Struct("<4sIIIQ")
 RECORD = struct.Struct("<IIQI")
 OPERATION = struct.Struct("<BBHIQ")
+SEAL = struct.Struct("<4sIQQ32s")
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
 
@@ -38,6 +42,14 @@ SNAPSHOT = 7
 
 KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Sealer(Protocol):
+    """What encrypts values on their way to disk; see `store.sealing`."""
+
+    def seal(self, key: str, value: bytes) -> bytes: ...
+
+    def unseal(self, key: str, stored: bytes) -> bytes: ...
 
 
 class Operation(NamedTuple):
@@ -61,13 +73,20 @@ class Record(NamedTuple):
         return RECORD.size + sum(OPERATION.size + len(step.key) + len(step.value) for step in self.operations)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchHead:
+class BatchHead(NamedTuple):
     """A verified batch header."""
 
     number: int
     payload_bytes: int
     records: int
+
+
+class SealFrame(NamedTuple):
+    """A verified seal: the segment ends at `end` with batch `last`, and `digest` stands for all of it."""
+
+    last: int
+    end: int
+    digest: bytes
 
 
 class BrokenBytes(Exception):
@@ -87,23 +106,55 @@ def number_of(value: bytes) -> int:
     return int(NUMBER.unpack(value)[0])
 
 
-def encode_record(record: Record, seed: int) -> bytes:
+def _sealed(sealer: Sealer, kind: int, key: str, value: bytes) -> bytes:
+    if kind == PUT:
+        return sealer.seal(key, value)
+    if kind == KEPT:
+        return value[: PAIR.size] + sealer.seal(key, value[PAIR.size :])
+    return value
+
+
+def _unsealed(sealer: Sealer, kind: int, key: str, stored: bytes) -> bytes:
+    if kind == PUT:
+        return sealer.unseal(key, stored)
+    if kind == KEPT:
+        return stored[: PAIR.size] + sealer.unseal(key, stored[PAIR.size :])
+    return stored
+
+
+def encode_record(record: Record, seed: int, sealer: Sealer | None = None) -> bytes:
     """Bytes of `record`, checksum included."""
     parts = [b""]
     for kind, lease, key, value in record.operations:
         key_bytes = key.encode()
-        parts += (OPERATION.pack(kind, 0, len(key_bytes), len(value), lease), key_bytes, value)
+        stored = value if sealer is None else _sealed(sealer, kind, key, value)
+        parts += (OPERATION.pack(kind, 0, len(key_bytes), len(stored), lease), key_bytes, stored)
     body = b"".join(parts)
     head = RECORD.pack(0, len(body), record.revision, len(record.operations))[4:]
     return b"%s%s%s" % (extend(extend(seed, head), body).to_bytes(4, "little"), head, body)
 
 
-def encode_batch(records: Iterable[Record], number: int, seed: int) -> bytes:
-    """A whole batch. `number` counts the batches of a file from 1."""
-    encoded = [encode_record(record, seed) for record in records]
+def encode_batch(records: Iterable[Record], number: int, seed: int, sealer: Sealer | None = None) -> bytes:
+    """A whole batch. `number` counts the batches of the log, or of a snapshot, from 1."""
+    encoded = [encode_record(record, seed, sealer) for record in records]
     payload = b"".join(encoded)
     head = BATCH.pack(MAGIC, 0, len(payload), len(encoded), number)[8:]
     return b"%s%s%s%s" % (MAGIC, extend(seed, head).to_bytes(4, "little"), head, payload)
+
+
+def encode_seal(seal: SealFrame, seed: int) -> bytes:
+    body = SEAL.pack(b"", 0, *seal)[8:]
+    return b"%s%s%s" % (SEAL_MAGIC, extend(seed, body).to_bytes(4, "little"), body)
+
+
+def decode_seal(data: bytes, seed: int) -> SealFrame:
+    """The seal at the start of `data`. Raises `BrokenBytes`."""
+    if len(data) < SEAL.size or not data.startswith(SEAL_MAGIC):
+        raise BrokenBytes(0, "no seal stands here")
+    _, crc, last, end, digest = SEAL.unpack_from(data)
+    if extend(seed, data[8 : SEAL.size]) != crc:
+        raise BrokenBytes(0, "checksum of a seal does not match")
+    return SealFrame(last, end, digest)
 
 
 def decode_head(data: bytes, seed: int) -> BatchHead:
@@ -118,32 +169,49 @@ def decode_head(data: bytes, seed: int) -> BatchHead:
     return BatchHead(number, payload_bytes, records)
 
 
-def decode_payload(payload: bytes, count: int, seed: int) -> list[Record]:
-    """Every record of a batch, verified. Raises `BrokenBytes`."""
-    records = []
-    offset = 0
+def walk_payload(payload: bytes, count: int, seed: int) -> Iterator[tuple[int, int, int, int]]:
+    """Revision, number of operations, start and end of the operations of every record, each verified.
+
+    Raises `BrokenBytes`.
+    """
+    offset, size = 0, len(payload)
+    unpack, head_bytes = RECORD.unpack_from, RECORD.size
     for _ in range(count):
-        if offset + RECORD.size > len(payload):
+        if offset + head_bytes > size:
             raise BrokenBytes(offset, "a batch ends inside a record header")
-        crc, length, revision, steps = RECORD.unpack_from(payload, offset)
-        body = offset + RECORD.size
+        crc, length, revision, steps = unpack(payload, offset)
+        body = offset + head_bytes
         end = body + length
-        if end > len(payload) or extend(seed, payload[offset + 4 : end]) != crc:
+        if end > size or extend(seed, payload[offset + 4 : end]) != crc:
             raise BrokenBytes(offset, "checksum of a record does not match")
-        records.append(Record(revision, _decode_operations(payload, body, steps)))
+        yield revision, steps, body, end
         offset = end
-    if offset != len(payload):
+    if offset != size:
         raise BrokenBytes(offset, "a batch is longer than its records")
-    return records
 
 
-def _decode_operations(payload: bytes, offset: int, count: int) -> list[Operation]:
+def decode_payload(payload: bytes, count: int, seed: int, sealer: Sealer | None = None) -> list[Record]:
+    """Every record of a batch, verified. Raises `BrokenBytes`."""
+    return [
+        Record(revision, decode_operations(payload, body, steps, sealer))
+        for revision, steps, body, _ in walk_payload(payload, count, seed)
+    ]
+
+
+def decode_operations(
+    payload: bytes, offset: int, count: int, sealer: Sealer | None = None
+) -> list[Operation]:
+    """`count` operations from `offset` on, of a record that was verified."""
     operations = []
+    unpack, head_bytes = OPERATION.unpack_from, OPERATION.size
     for _ in range(count):
-        kind, _flags, key_bytes, value_bytes, lease = OPERATION.unpack_from(payload, offset)
-        key_at = offset + OPERATION.size
+        kind, _flags, key_bytes, value_bytes, lease = unpack(payload, offset)
+        key_at = offset + head_bytes
         value_at = key_at + key_bytes
         offset = value_at + value_bytes
         key = payload[key_at:value_at].decode()
-        operations.append(Operation(kind, lease, key, payload[value_at:offset]))
+        value = payload[value_at:offset]
+        if sealer is not None:
+            value = _unsealed(sealer, kind, key, value)
+        operations.append(Operation(kind, lease, key, value))
     return operations

@@ -33,8 +33,8 @@ class LogSettings:
     """How long a past revision can be read and watched from, unless history takes more than its bytes."""
     history_bytes: int = 256 * MIB
     """Most that the log keeps on disk for the sake of past revisions."""
-    history_memory_bytes: int = 64 * MIB
-    """Most that values of past revisions take in memory."""
+    history_memory_bytes: int = 16 * MIB
+    """Most that values of past revisions take in memory, and as much again for where older ones are on disk."""
     snapshot_bytes: int = 64 * MIB
     """A snapshot is taken when this much, and as much as the live data, was logged since the last one."""
 

@@ -1,7 +1,7 @@
 """Strings in order, in blocks: insertion moves at most one block, counting adds up block lengths."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 BLOCK_KEYS_MAX = 512
 
@@ -15,9 +15,11 @@ def end_of_prefix(prefix: str) -> str | None:
 class SortedKeys:
     """A sorted set of strings. Order is by code point, as is that of their UTF-8 bytes."""
 
-    def __init__(self) -> None:
-        self._blocks: list[list[str]] = []
-        self._highest: list[str] = []
+    def __init__(self, ordered: Sequence[str] = ()) -> None:
+        """`ordered` are its first keys, in order."""
+        size = BLOCK_KEYS_MAX
+        self._blocks = [list(ordered[at : at + size]) for at in range(0, len(ordered), size)]
+        self._highest = [block[-1] for block in self._blocks]
 
     def add(self, key: str) -> None:
         """Insert `key`, which must be absent."""
@@ -78,3 +80,19 @@ class SortedKeys:
         bisect = bisect_right if after else bisect_left
         at = bisect(self._highest, key)
         return (at, bisect(self._blocks[at], key)) if at < len(self._blocks) else (at, 0)
+
+
+class Unsorted:
+    """Stands in for `SortedKeys` while a state is loaded: takes every change, knows nothing."""
+
+    def add(self, key: str) -> None:
+        pass
+
+    def remove(self, key: str) -> None:
+        pass
+
+    def parts(self, prefix: str, start_after: str = "") -> Iterator[list[str]]:
+        raise AssertionError("the state is being loaded")
+
+    def count(self, prefix: str, start_after: str = "") -> int:
+        raise AssertionError("the state is being loaded")

@@ -2,15 +2,19 @@
 
 One `apply` takes a durable record, live and in recovery alike. The newest entry of each key is in a
 dictionary, its key in a sorted list; a revision in the past is read backwards: the entry of a key at R is
-the `previous` of its first event after R, or the newest entry if there is none. So history costs nothing
-for keys that do not change. Owner: the committer (and recovery before it); everybody else reads.
+the `previous` of its first event after R, or the newest entry if there is none. Of that, old values may be
+on disk only: then `Cold` stands for the entry, for the caller to load. Owner: the committer (and recovery
+before it); everybody else reads.
 """
 
-from bisect import bisect_right
-from operator import attrgetter
+import heapq
+from collections.abc import Iterator
+from itertools import chain
+from typing import cast
 
 from orchestrator.api.item import Item
 from orchestrator.base.clock import Clock
+from orchestrator.store.history import History, size_of
 from orchestrator.store.interface import CompactedError, Entry, Event, FutureRevisionError, RangeResult
 from orchestrator.store.leases import Leases
 from orchestrator.store.record import (
@@ -26,36 +30,30 @@ from orchestrator.store.record import (
     Record,
     number_of,
 )
-from orchestrator.store.sorted_keys import SortedKeys
+from orchestrator.store.sorted_keys import SortedKeys, Unsorted
 
-_revision_of = attrgetter("revision")
-
-ENTRY_OVERHEAD_BYTES = 400
-"""About what an entry takes beside its key and value; see the store's benchmark."""
-
-
-def size_of(entry: Entry | None) -> int:
-    """About the bytes that `entry` takes in memory and, in a snapshot, on disk at most."""
-    return len(entry.key) + len(entry.item.raw) + ENTRY_OVERHEAD_BYTES if entry else ENTRY_OVERHEAD_BYTES
+COLD_EVENTS_MAX = 512
+"""So many events whose values are on disk only are read at a time."""
+INDEX_BYTES_MIN = 1024 * 1024
+"""Events whose values are on disk only may take this much however little history may take in memory."""
 
 
 class State:
     """Multi-version state of all keys. `floor` is the oldest revision that can be read."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, history_memory_bytes: int | None = None) -> None:
+        """With a bound, old values beyond it leave memory, and `Cold` stands for them; else all stay."""
         self.revision = 0
         self.floor = 0
         self.leases = Leases(clock)
         self.live_bytes = 0
-        self.history_bytes = 0
+        self.history = History(history_memory_bytes)
+        self._history_memory_bytes = history_memory_bytes
+        self._held: list[int] = []
         self._live: dict[str, Entry] = {}
-        self._keys = SortedKeys()
-        self._gone = SortedKeys()
+        self._keys: SortedKeys | Unsorted = SortedKeys()
+        self._gone: SortedKeys | Unsorted = SortedKeys()
         """Keys that are deleted, but were there at some revision since the floor."""
-        self._history: dict[str, list[Event]] = {}
-        self._events: list[Event] = []
-        self._first = 0
-        """Index into `_events`: those before it are trimmed."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -63,24 +61,22 @@ class State:
     def get(self, key: str) -> Entry | None:
         return self._live.get(key)
 
-    def entries(self) -> list[Entry]:
-        """The newest entry of every key, unsorted."""
-        return list(self._live.values())
-
     def range(self, prefix: str, start_after: str, limit: int, revision: int) -> RangeResult:
-        """See `Store.range`."""
+        """See `Store.range`. Of a revision in the past, `Cold` stands for entries whose values are on disk only."""
         at = revision or self.revision
         if at > self.revision:
             raise FutureRevisionError(f"revision {at} is in the future; the newest is {self.revision}")
         if at < self.floor:
             raise CompactedError(self.floor)
-        entries, cut = (
-            self._newest(prefix, start_after, limit)
-            if at == self.revision
-            else self._past(prefix, start_after, limit, at)
-        )
+        entries, cut = self.page(prefix, start_after, limit, at)
         remaining = self._count_at(prefix, entries[-1].key, at) if cut and entries else 0
         return RangeResult(entries, at, remaining)
+
+    def page(self, prefix: str, start_after: str, limit: int, at: int) -> tuple[list[Entry], bool]:
+        """Up to `limit` entries (0: all) at a revision that is not trimmed, and whether the limit was reached."""
+        if at == self.revision:
+            return self._newest(prefix, start_after, limit)
+        return self._past(prefix, start_after, limit, at)
 
     def _newest(self, prefix: str, start_after: str, limit: int) -> tuple[list[Entry], bool]:
         live = self._live
@@ -92,56 +88,59 @@ class State:
         return entries, False
 
     def _past(self, prefix: str, start_after: str, limit: int, at: int) -> tuple[list[Entry], bool]:
-        gone = [key for keys in self._gone.parts(prefix, start_after) for key in keys]
         entries: list[Entry] = []
-        for keys in self._keys.parts(prefix, start_after):
-            cut = bisect_right(gone, keys[-1])
-            self._collect(sorted(keys + gone[:cut]) if cut else keys, at, entries)
-            del gone[:cut]
-            if limit and len(entries) >= limit:
-                return entries[:limit], True
-        self._collect(gone, at, entries)
-        return (entries[:limit], True) if limit and len(entries) >= limit else (entries, False)
+        for key in self._once_there(prefix, start_after):
+            changed, entry = self.history.entry_before(key, at)
+            if not changed:
+                entry = self._live.get(key)
+            if entry is None:
+                continue
+            entries.append(cast(Entry, entry))
+            if len(entries) == limit:
+                return entries, True
+        return entries, False
 
-    def _collect(self, keys: list[str], at: int, entries: list[Entry]) -> None:
-        found = (self._entry_at(key, at) for key in keys)
-        entries += [entry for entry in found if entry is not None]
-
-    def _entry_at(self, key: str, at: int) -> Entry | None:
-        if events := self._history.get(key):
-            index = bisect_right(events, at, key=_revision_of)
-            if index < len(events):
-                return events[index].previous
-        return self._live.get(key)
+    def _once_there(self, prefix: str, start_after: str) -> Iterator[str]:
+        """Keys that are there or were since the floor, in order."""
+        now = chain.from_iterable(self._keys.parts(prefix, start_after))
+        gone = chain.from_iterable(self._gone.parts(prefix, start_after))
+        return heapq.merge(now, gone)
 
     def _count_at(self, prefix: str, after: str, at: int) -> int:
         """Entries under `prefix` behind the key `after` at a revision: today's, corrected by later changes."""
         count = self._keys.count(prefix, after)
         if at == self.revision:
             return count
-        first: dict[str, Event] = {}
-        for event in self._events[self._index_after(at) :]:
-            if event.key > after and event.key.startswith(prefix):
-                first.setdefault(event.key, event)
-        for key, event in first.items():
-            count += (event.previous is not None) - (key in self._live)
-        return count
+        first: dict[str, bool] = {}
+        for key, was_there in self.history.changes(self.history.after(at)):
+            if key > after and key.startswith(prefix):
+                first.setdefault(key, was_there)
+        return count + sum(was_there - (key in self._live) for key, was_there in first.items())
 
-    def _index_after(self, revision: int) -> int:
-        return bisect_right(self._events, revision, lo=self._first, key=_revision_of)
+    def entries(self) -> list[Entry]:
+        """The newest entry of every key, in key order."""
+        return self._newest("", "", 0)[0]
 
     def events_after(self, revision: int, limit: int) -> list[Event]:
         """The next events of all keys, at least `limit` if there are as many; a revision is not cut in two.
 
         Raises `CompactedError`.
         """
+        return self.changes_after(revision, limit, "")[0]
+
+    def changes_after(self, revision: int, limit: int, prefix: str) -> tuple[list[Event], int]:
+        """The events under `prefix` among the next `limit` or few more, and the revision that they reach up to.
+
+        Raises `CompactedError`. `Cold` stands for entries whose values are on disk only.
+        """
         if revision < self.floor:
             raise CompactedError(self.floor)
-        start = self._index_after(revision)
-        end = min(start + limit, len(self._events))
-        if end > start:
-            end = bisect_right(self._events, self._events[end - 1].revision, lo=end - 1, key=_revision_of)
-        return self._events[start:end]
+        history = self.history
+        start = history.after(revision)
+        if history.is_cold(start):
+            limit = min(limit, COLD_EVENTS_MAX)
+        found, end = history.events(start, limit, prefix)
+        return found, self.revision if end == history.end else history.revision_before(end)
 
     def apply(self, record: Record) -> list[Event]:
         """Take over one record; returns its events, in the order of its operations."""
@@ -154,26 +153,27 @@ class State:
                 events.append(self._delete(operation.key, revision))
             else:
                 self._account(operation, revision)
-        self.revision = max(self.revision, revision)
+        if revision > self.revision:
+            self.revision = revision
         return events
 
     def _put(self, operation: Operation, revision: int) -> Event:
-        key = operation.key
+        _, lease, key, value = operation
         previous = self._live.get(key)
-        item = Item(operation.value, revision)
         if previous is None:
-            entry = Entry(key, item, revision, 1, operation.lease)
+            entry = Entry(key, Item(value, revision), revision, 1, lease)
             self._keys.add(key)
-            if key in self._history:
+            if key in self.history:
                 self._gone.remove(key)
         else:
             key = previous.key
-            entry = Entry(key, item, previous.create_revision, previous.version + 1, operation.lease)
+            item = Item(value, revision)
+            entry = Entry(key, item, previous.create_revision, previous.version + 1, lease)
         self._live[key] = entry
         self.live_bytes += size_of(entry)
-        if entry.lease:
-            self.leases.attach(entry.lease, key)
-        return self._remember(Event(revision, key, entry, previous), entry.lease)
+        if lease:
+            self.leases.attach(lease, key)
+        return self._remember(Event(revision, key, entry, previous), lease)
 
     def _delete(self, key: str, revision: int) -> Event:
         previous = self._live.pop(key)
@@ -183,16 +183,11 @@ class State:
 
     def _remember(self, event: Event, lease: int) -> Event:
         previous = event.previous
-        self.history_bytes += size_of(previous)
         if previous is not None:
             self.live_bytes -= size_of(previous)
             if previous.lease and previous.lease != lease:
                 self.leases.detach(previous.lease, event.key)
-        self._events.append(event)
-        if events := self._history.get(event.key):
-            events.append(event)
-        else:
-            self._history[event.key] = [event]
+        self.history.append(event)
         return event
 
     def _account(self, operation: Operation, revision: int) -> None:
@@ -213,6 +208,7 @@ class State:
 
     def _restore(self, lease: int, key: str, value: bytes, revision: int) -> None:
         created, version = PAIR.unpack_from(value)
+        created = revision if created == revision else created  # One number in memory, not two.
         entry = Entry(key, Item(value[PAIR.size :], revision), created, version, lease)
         self._live[key] = entry
         self._keys.add(key)
@@ -220,47 +216,66 @@ class State:
         if lease:
             self.leases.attach(lease, key)
 
+    def begin_loading(self) -> None:
+        """Until `end_loading`, only `apply` is called; keys are put in order at the end, all at once."""
+        self._keys, self._gone = Unsorted(), Unsorted()
+
+    def end_loading(self) -> None:
+        """From now on everything can be read."""
+        live = self._live
+        self._keys = SortedKeys(sorted(live))
+        self._gone = SortedKeys(sorted(key for key in self.history if key not in live))
+
+    def hold(self, revision: int) -> None:
+        """Keep what is needed to read at `revision` until `release`, whatever the floor is."""
+        self._held.append(revision)
+
+    def release(self, revision: int) -> None:
+        self._held.remove(revision)
+
+    @property
+    def kept_floor(self) -> int:
+        """Events after it are needed: the floor, or less while a revision is held."""
+        return min(self.floor, *self._held) if self._held else self.floor
+
     @property
     def untrimmed(self) -> bool:
-        """Whether events below the floor are still in memory."""
-        return self._first < len(self._events) and self._events[self._first].revision <= self.floor
+        """Whether events that nobody needs are still in memory."""
+        history = self.history
+        return history.first < history.after(self.kept_floor)
 
     def trim(self, count: int) -> None:
-        """Forget up to `count` events below the floor."""
-        end = min(self._first + count, self._index_after(self.floor))
-        for event in self._events[self._first : end]:
-            self.history_bytes -= size_of(event.previous)
-            events = self._history[event.key]
-            if len(events) > 1:
-                del events[0]
-                continue
-            del self._history[event.key]
-            if event.key not in self._live:
-                self._gone.remove(event.key)
-        self._events[self._first : end] = [_TRIMMED] * (end - self._first)
-        self._first = end
-        if self._first * 2 > len(self._events):
-            del self._events[: self._first]
-            self._first = 0
+        """Forget up to `count` events that nobody needs."""
+        history = self.history
+        for key in history.trim(min(history.first + count, history.after(self.kept_floor))):
+            if key not in self._live:
+                self._gone.remove(key)
 
-    def shorten_history(self, size_bytes: int) -> None:
-        """Raise the floor in memory alone and forget at once what is below it: recovery's, before anybody reads."""
-        self.floor = max(self.floor, self.revision_keeping(size_bytes))
-        self.trim(len(self._events))
+    def shorten_history(self) -> None:
+        """Keep to the bound of memory at once, in memory alone: recovery's, before anybody reads."""
+        floor = self.floor_wanted
+        if floor > self.floor:
+            self.floor = floor
+            self.trim(len(self.history))
+
+    @property
+    def floor_wanted(self) -> int:
+        """The floor that keeps what history takes in memory within its bound; 0 while it is."""
+        if self._history_memory_bytes is None:
+            return 0
+        most = max(self._history_memory_bytes, INDEX_BYTES_MIN)
+        return self.history.floor_keeping(most * 3 // 4) if self.history.cold_bytes > most else 0
+
+    @property
+    def history_bytes(self) -> int:
+        """What history takes in memory."""
+        return self.history.hot_bytes + self.history.cold_bytes
 
     @property
     def history_events(self) -> int:
         """How many events are kept."""
-        return len(self._events) - self._first
+        return len(self.history)
 
     def revision_keeping(self, size_bytes: int) -> int:
-        """The floor to compact to so that about `size_bytes` of history stay."""
-        excess = self.history_bytes - size_bytes
-        for event in self._events[self._first :]:
-            if excess <= 0:
-                return event.revision - 1
-            excess -= size_of(event.previous)
-        return self.revision
-
-
-_TRIMMED = Event(0, "", None, None)
+        """The floor to compact to so that values of about `size_bytes` stay in memory."""
+        return self.history.revision_keeping(size_bytes)

@@ -8,6 +8,7 @@ share the list. A watcher that lets `BUFFER_EVENTS_MAX` events wait is cut off a
 import asyncio
 from collections.abc import Iterable
 
+from orchestrator.store.archive import Archive
 from orchestrator.store.interface import Event, SlowWatcherError, StoppedError, StoreError
 from orchestrator.store.state import State
 
@@ -19,8 +20,10 @@ CATCH_UP_EVENTS = 8_192
 class WatchHub:
     """Every watch of a store, by prefix."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, archive: Archive | None = None) -> None:
+        """`archive` reads values that left memory, of a state where they do."""
         self.state = state
+        self.archive = archive
         self.dropped = 0
         """Watches that ended because they were too slow."""
         self._live: dict[str, set[LogWatch]] = {}
@@ -126,7 +129,7 @@ class LogWatch:
             if self._error:
                 raise self._error
             if not self.live:
-                if events := self._catch_up():
+                if events := await self._catch_up():
                     return events
                 await asyncio.sleep(0)
             else:
@@ -138,18 +141,20 @@ class LogWatch:
         self._position = events[-1].revision
         return events
 
-    def _catch_up(self) -> list[Event]:
+    async def _catch_up(self) -> list[Event]:
         """The next slice of history; joins the live watches at its end."""
-        state = self._hub.state
+        state, archive = self._hub.state, self._hub.archive
         try:
-            found = state.events_after(self._position, CATCH_UP_EVENTS)
+            events, reached = state.changes_after(self._position, CATCH_UP_EVENTS, self.prefix)
+            if archive is not None:
+                events = await archive.events(events)
         except StoreError as error:
             self.fail(error)
             return []
-        self._position = found[-1].revision if found else state.revision
-        if self._position >= state.revision:
+        self._position = reached
+        if reached >= state.revision and not self._closed and not self._error:
             self._hub.join(self)
-        return [event for event in found if event.key.startswith(self.prefix)]
+        return events
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()

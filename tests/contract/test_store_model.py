@@ -75,6 +75,7 @@ class LogHarness:
             segment_bytes=16 * 1024,
             history_s=history_s,
             history_bytes=history_bytes,
+            history_memory_bytes=1500,
             snapshot_bytes=4 * 1024,
         )
 
@@ -422,6 +423,8 @@ class StoreMachine(RuleBasedStateMachine):
         for reader in list(self.readers):
             await self._read_to_the_end(reader)
         self.store = await self.harness.open()
+        # What was before the snapshot that a restart begins with may be gone.
+        self.model.compact(self.store.compact_revision)
         now_s = self.harness.clock.monotonic_s()
         for lease in self.model.leases.values():
             lease.deadline_s = now_s + lease.ttl_s

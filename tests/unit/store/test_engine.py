@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.errors import StartupError
+from orchestrator.store import state
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import CompactedError, Put, Txn
@@ -42,14 +43,30 @@ async def test_history_is_kept_for_five_minutes(tmp_path: Path, lazy_disk: Disk)
     await store.close()
 
 
-async def test_history_is_bounded_in_bytes(tmp_path: Path, lazy_disk: Disk) -> None:
+async def test_history_is_bounded_in_memory_but_reaches_back_on_disk(tmp_path: Path, lazy_disk: Disk) -> None:
     clock = VirtualClock()
     settings = LogSettings(history_memory_bytes=50_000)
     store = await LogStore.open(tmp_path, clock, disk=lazy_disk, settings=settings)
     await write(store, 100, b"x" * 1000)
     await clock.advance(10)
+    assert store.stats()["history_bytes"] < 60_000 and store.compact_revision == 0
+    for revision in (1, 50, 99):
+        (entry,) = (await store.range("/", revision=revision)).entries
+        assert (entry.revision, entry.version, len(entry.value)) == (revision, revision, 1000)
+    await store.close()
+
+
+async def test_index_of_old_values_is_bounded_too(
+    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "INDEX_BYTES_MIN", 6400)
+    clock = VirtualClock()
+    settings = LogSettings(history_memory_bytes=0)
+    store = await LogStore.open(tmp_path, clock, disk=lazy_disk, settings=settings)
+    await write(store, 150)
+    await clock.advance(10)
     await write(store, 1)
     await clock.advance(10)
-    assert 20_000 < store.stats()["history_bytes"] < 50_000
-    assert store.compact_revision > 50
+    assert 50 < store.stats()["history_events"] < 100
+    assert 50 < store.compact_revision < 100
     await store.close()

@@ -1,0 +1,232 @@
+"""The events since the compaction floor. Owner: the state.
+
+Every event has a sequence number. The newest are whole, with the values before and after them; older ones,
+beyond a bound in bytes, keep only what finds their values in the log again: key, revision, and of the entry
+before it revision, creation and version. So a revision in the past costs some fifty bytes per change, and
+nothing for keys that do not change. Each event links to the one before it of the same key.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import cast
+
+from msgspec import Struct
+
+from orchestrator.store.interface import Entry, Event
+
+ENTRY_OVERHEAD_BYTES = 400
+"""About what an entry takes beside its key and value; see the store's benchmark."""
+COLD_EVENT_BYTES = 64
+"""About what an event takes whose values left memory."""
+
+_revision_of = attrgetter("revision")
+
+
+class Cold(Struct, frozen=True, gc=False):
+    """An entry whose value is only on disk. Stands in for an `Entry` until `Archive` has read it."""
+
+    key: str
+    revision: int
+    create_revision: int
+    version: int
+
+
+def size_of(entry: Entry | None) -> int:
+    """About the bytes that `entry` takes in memory and, in a snapshot, on disk at most."""
+    return len(entry.key) + len(entry.item.raw) + ENTRY_OVERHEAD_BYTES if entry else ENTRY_OVERHEAD_BYTES
+
+
+class History:
+    """Events in order. Cold ones first, from `_base` up to `_split`; then those that are whole."""
+
+    def __init__(self, memory_bytes: int | None) -> None:
+        """Values beyond `memory_bytes` are let go of; with None none is."""
+        self.hot_bytes = 0
+        """What the whole events hold beside live entries."""
+        self._memory_bytes = memory_bytes
+        self._base = 0
+        self._split = 0
+        self._hot: list[Event] = []
+        self._links = array("q")
+        """For every event the sequence number of the one before it of its key, or -1."""
+        self._last: dict[str, int] = {}
+        self._keys: list[str] = []
+        self._revisions = array("Q")
+        self._before = array("Q")
+        """Revision of the entry before; 0 where there was none."""
+        self._created = array("Q")
+        self._versions = array("Q")
+        self._deleted = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._last
+
+    def __iter__(self) -> Iterator[str]:
+        """Every key that changed, once."""
+        return iter(self._last)
+
+    @property
+    def cold_bytes(self) -> int:
+        """What the events take whose values left memory."""
+        return len(self._keys) * COLD_EVENT_BYTES
+
+    def append(self, event: Event) -> None:
+        """Remember a new event, and let go of values beyond the bound."""
+        key = event.key
+        self._links.append(self._last.get(key, -1))
+        self._last[key] = self._base + len(self._links) - 1
+        self._hot.append(event)
+        self.hot_bytes += size_of(event.previous)
+        if self._memory_bytes is not None and self.hot_bytes > self._memory_bytes:
+            self._demote(self._memory_bytes * 7 // 8)
+
+    def _demote(self, bytes_max: int) -> None:
+        count = 0
+        for event in self._hot:
+            if self.hot_bytes <= bytes_max:
+                break
+            previous = event.previous
+            self.hot_bytes -= size_of(previous)
+            self._keys.append(event.key)
+            self._revisions.append(event.revision)
+            self._before.append(previous.item.revision if previous else 0)
+            self._created.append(previous.create_revision if previous else 0)
+            self._versions.append(previous.version if previous else 0)
+            self._deleted.append(event.entry is None)
+            count += 1
+        del self._hot[:count]
+        self._split += count
+
+    def trim(self, end: int) -> list[str]:
+        """Forget the events before the sequence number `end`; returns the keys that have none left."""
+        ended = []
+        for seq in range(self._base, end):
+            key = self._key(seq)
+            if self._last[key] == seq:
+                del self._last[key]
+                ended.append(key)
+        cold = min(end, self._split) - self._base
+        for column in (
+            self._keys,
+            self._revisions,
+            self._before,
+            self._created,
+            self._versions,
+            self._deleted,
+        ):
+            del column[:cold]
+        if end > self._split:
+            hot = end - self._split
+            self.hot_bytes -= sum(size_of(event.previous) for event in self._hot[:hot])
+            del self._hot[:hot]
+            self._split = end
+        del self._links[: end - self._base]
+        self._base = end
+        return ended
+
+    def _key(self, seq: int) -> str:
+        return self._keys[seq - self._base] if seq < self._split else self._hot[seq - self._split].key
+
+    def _revision(self, seq: int) -> int:
+        if seq < self._split:
+            return self._revisions[seq - self._base]
+        return self._hot[seq - self._split].revision
+
+    def after(self, revision: int) -> int:
+        """Sequence number of the first event with a greater revision; the end if there is none."""
+        cold = bisect_right(self._revisions, revision)
+        if cold < len(self._revisions):
+            return self._base + cold
+        return self._split + bisect_right(self._hot, revision, key=_revision_of)
+
+    @property
+    def first(self) -> int:
+        """Sequence number of the oldest event."""
+        return self._base
+
+    @property
+    def end(self) -> int:
+        """Sequence number of the next event."""
+        return self._base + len(self._links)
+
+    def changes(self, start: int) -> Iterator[tuple[str, bool]]:
+        """Key, and whether it was there before, of every event from the sequence number `start` on."""
+        if start < self._split:
+            at = start - self._base
+            yield from zip(self._keys[at:], map(bool, self._before[at:]), strict=True)
+        for event in self._hot[max(0, start - self._split) :]:
+            yield event.key, event.previous is not None
+
+    def entry_before(self, key: str, revision: int) -> tuple[bool, Entry | Cold | None]:
+        """Whether `key` changed after `revision`, and if so what it was before the first such change."""
+        seq = self._last.get(key, -1)
+        found = -1
+        while seq >= self._base and self._revision(seq) > revision:
+            found = seq
+            seq = self._links[seq - self._base]
+        return (True, self._previous(found)) if found >= 0 else (False, None)
+
+    def _previous(self, seq: int) -> Entry | Cold | None:
+        if seq >= self._split:
+            return self._hot[seq - self._split].previous
+        at = seq - self._base
+        before = self._before[at]
+        return Cold(self._keys[at], before, self._created[at], self._versions[at]) if before else None
+
+    def event(self, seq: int) -> Event:
+        """The event; `Cold` stands for the entries of one whose values left memory."""
+        if seq >= self._split:
+            return self._hot[seq - self._split]
+        at = seq - self._base
+        key, revision, before = self._keys[at], self._revisions[at], self._before[at]
+        previous = self._previous(seq)
+        entry = None
+        if not self._deleted[at]:
+            created, version = (self._created[at], self._versions[at] + 1) if before else (revision, 1)
+            entry = Cold(key, revision, created, version)
+        return Event(revision, key, cast(Entry | None, entry), cast(Entry | None, previous))
+
+    def events(self, start: int, limit: int, prefix: str) -> tuple[list[Event], int]:
+        """Events under `prefix` from `start` on, and where to go on: after `limit` events of all keys or a few more.
+
+        A revision is not cut in two.
+        """
+        end = min(start + limit, self.end)
+        if end > start:
+            end = self.after(self._revision(end - 1))
+        cold_end = min(end, self._split)
+        found = []
+        if start < cold_end:
+            keys = self._keys[start - self._base : cold_end - self._base]
+            found = [self.event(start + at) for at, key in enumerate(keys) if key.startswith(prefix)]
+        hot = self._hot[max(0, start - self._split) : max(0, end - self._split)]
+        found += [event for event in hot if event.key.startswith(prefix)]
+        return found, end
+
+    def revision_before(self, seq: int) -> int:
+        """The floor with which the events from `seq` on stay, and perhaps some before it."""
+        return self._revision(seq) - 1
+
+    def floor_keeping(self, cold_bytes: int) -> int:
+        """The floor to raise to so that cold events take no more than this; 0 if they do not."""
+        excess = len(self._keys) - cold_bytes // COLD_EVENT_BYTES
+        return self._revisions[excess - 1] if excess > 0 else 0
+
+    def revision_keeping(self, hot_bytes: int) -> int:
+        """The floor to raise to so that about this much of whole events stays."""
+        excess, floor = self.hot_bytes - hot_bytes, 0
+        for event in self._hot:
+            if excess <= 0:
+                break
+            excess -= size_of(event.previous)
+            floor = event.revision
+        return floor
+
+    def is_cold(self, seq: int) -> bool:
+        """Whether the event's values left memory."""
+        return seq < self._split

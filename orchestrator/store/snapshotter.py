@@ -1,0 +1,171 @@
+"""Takes snapshots while writes go on, and removes what they supersede.
+
+The steps, each of which may be the last before a crash: every entry at one revision is written to a temporary
+file, in slices; it is synced and gets its final name; the directory is synced; only then older snapshots are
+removed, and segments, oldest first, that neither recovery nor history needs. Recovery takes the newest snapshot
+and the segments from the place that it names.
+
+The loop only collects entries, a slice at a time, reading through the history of versions; encoding, writing
+and syncing are done in a thread that is not the log's.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from orchestrator.base.clock import Clock
+from orchestrator.store.archive import Archive
+from orchestrator.store.commit import Committer, finish
+from orchestrator.store.disk import Disk
+from orchestrator.store.files import PinnedFile
+from orchestrator.store.interface import Entry
+from orchestrator.store.record import Record, Sealer
+from orchestrator.store.settings import LogSettings
+from orchestrator.store.snapshot import SnapshotFile, SnapshotWriter, granted, header_of, kept
+from orchestrator.store.state import State
+
+log = structlog.get_logger(__name__)
+
+SLICE_ENTRIES = 256
+SLICE_BYTES = 512 * 1024
+"""One batch of a snapshot."""
+
+Result = TypeVar("Result")
+
+
+class Snapshotter:
+    """Owner of the snapshot in the making. One run at a time."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        committer: Committer,
+        archive: Archive,
+        executor: Executor,
+        clock: Clock,
+        settings: LogSettings,
+        sealer: Sealer | None,
+    ) -> None:
+        self.runs = 0
+        self.last_s = 0.0
+        """How long the last one took."""
+        self._disk = disk
+        self._directory = committer.log.current.path.parent
+        self._committer = committer
+        self._state: State = committer.state
+        self._archive = archive
+        self._executor = executor
+        self._clock = clock
+        self._settings = settings
+        self._sealer = sealer
+        self._begun_at = 0
+        """How many bytes this process had logged at the last snapshot."""
+        self._running = asyncio.Lock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough was logged since the last snapshot."""
+        logged = self._committer.log.written_bytes - self._begun_at
+        return logged >= max(self._settings.snapshot_bytes, self._state.live_bytes)
+
+    async def run(self) -> None:
+        """Take a snapshot now and remove what it supersedes.
+
+        Raises `OSError` or `StoreError` when it could not; everything is then as before.
+        """
+        async with self._running:
+            revision, started_s = self._state.revision, self._clock.monotonic_s()
+            self._state.hold(revision)
+            try:
+                file = await self._write(revision)
+            finally:
+                self._state.release(revision)
+            self._adopt(file)
+            self.runs += 1
+            self.last_s = self._clock.monotonic_s() - started_s
+            await self.tidy()
+            log.info("store snapshot taken", revision=revision, size_bytes=file.size_bytes)
+
+    async def _write(self, revision: int) -> SnapshotFile:
+        log_, leases = self._committer.log, self._state.leases
+        position, last_lease = self._committer.published, leases.last
+        header = header_of(log_.header.store_id, revision, position)
+        records = [granted(lease.id, lease.ttl_s) for lease in leases.all()]
+        writer = await self._in_thread(
+            lambda: SnapshotWriter(self._disk, self._directory, header, self._sealer)
+        )
+        try:
+            for start in range(0, len(records), SLICE_ENTRIES):
+                await self._add(writer, records[start : start + SLICE_ENTRIES])
+            await self._add_entries(writer, revision)
+            file = await self._in_thread(lambda: writer.finish(last_lease))
+        except BaseException:
+            await self._in_thread(writer.abort)
+            raise
+        self._begun_at = position.written
+        return file
+
+    async def _add_entries(self, writer: SnapshotWriter, revision: int) -> None:
+        after, more = "", True
+        while more:
+            page, more = self._state.page("", after, SLICE_ENTRIES, revision)
+            if not page:
+                break
+            after = page[-1].key
+            entries = await self._archive.entries(page)
+            for part in _parts(entries):
+                await self._in_thread(partial(_add_kept, writer, part))
+
+    async def _add(self, writer: SnapshotWriter, records: list[Record]) -> None:
+        await self._in_thread(lambda: writer.add(records))
+
+    def _adopt(self, file: SnapshotFile) -> None:
+        snapshots = self._archive.snapshots
+        if snapshots and snapshots[-1].revision == file.revision:
+            snapshots.pop().close()  # Its name now means the new one.
+        snapshots.append(file)
+
+    async def tidy(self) -> None:
+        """Keep to the bound of history on disk, and remove what nobody needs."""
+        state = self._state
+        floor = self._archive.floor_for(state.kept_floor, self._settings.history_bytes)
+        if floor > state.floor:
+            # In memory alone: this floor is not above the newest snapshot, where a restart begins anyhow.
+            state.floor = floor
+        dropped = self._archive.drop_superseded(state.kept_floor)
+        if dropped:
+            await self._in_thread(lambda: self._remove(dropped))
+
+    def _remove(self, files: list[PinnedFile]) -> None:
+        for file in files:
+            try:
+                self._disk.unlink(file.path)
+            except OSError as error:
+                log.warning("store file not removed", file=str(file.path), cause=str(error))
+
+    async def _in_thread(self, job: Callable[[], Result]) -> Result:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        await finish(future)
+        result: Result = future.result()
+        return result
+
+
+def _add_kept(writer: SnapshotWriter, entries: list[Entry]) -> None:
+    writer.add([kept(entry) for entry in entries])
+
+
+def _parts(entries: list[Entry]) -> list[list[Entry]]:
+    """Cut where a batch would become too large."""
+    parts: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        if size >= SLICE_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(entry)
+        size += len(entry.item.raw)
+    return parts
