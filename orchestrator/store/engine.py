@@ -37,7 +37,14 @@ from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
 from orchestrator.store.format_1 import migrate
 from orchestrator.store.header import Dropped
-from orchestrator.store.interface import Entry, FutureRevisionError, RangeResult, Txn, TxnResult
+from orchestrator.store.interface import (
+    Entry,
+    FutureRevisionError,
+    RangeResult,
+    StoreError,
+    Txn,
+    TxnResult,
+)
 from orchestrator.store.log import Log
 from orchestrator.store.maintenance import Maintenance
 from orchestrator.store.record import Sealer
@@ -50,6 +57,7 @@ from orchestrator.store.watch import LogWatch, WatchHub, closed_error
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
+RENEWALS_MAX = 5
 FILE_THREADS = 3
 """For a snapshot, the next segment, and reads of old values. The log has a thread of its own."""
 
@@ -179,6 +187,33 @@ class LogStore:
         Raises `OSError` or `StoreError` when it could not; everything is then as before.
         """
         await self._snapshotter.run()
+
+    async def renew(self) -> None:
+        """Forget all history, and return when every file on disk was begun after this call.
+
+        So the space of what is dead is given back, and no value is on disk in a form that the sealer gave
+        before. Raises `OSError` or `StoreError` when it could not.
+        """
+        log_, archive = self._committer.log, self._archive
+        first = await self._begin_segment()
+        for _ in range(RENEWALS_MAX):
+            await self._snapshotter.run()
+            await self.compact(self._state.revision)
+            await self._snapshotter.tidy()
+            if min(file.header.number for file in archive.snapshots) >= first <= log_.segments[0].number:
+                return
+        raise StoreError("files of the store are still in use, try again")
+
+    async def _begin_segment(self) -> int:
+        """The number of a segment that holds only batches encoded after this call; writes go there or behind it."""
+        log_ = self._committer.log
+        await self._committer.run((Compact(self._state.revision),))  # What was encoded before is on disk now.
+        log_.begin_next = True
+        try:
+            await self._committer.run((Compact(self._state.revision),))
+        finally:
+            log_.begin_next = False
+        return log_.current.number
 
     def _after_batch(self) -> None:
         self._maintenance.after_batch()

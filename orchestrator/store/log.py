@@ -48,6 +48,8 @@ class Log:
         self.written_bytes = 0
         """Added by this process, seals and headers included."""
         self.sealer: Sealer | None = None
+        self.begin_next = False
+        """Set on the loop: the next batch goes into a segment of its own, whatever room there is."""
         self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
@@ -88,10 +90,12 @@ class Log:
         """
         segment = self._current
         needed = segment.needed_bytes(len(data))
-        if not segment.sealed and needed <= max(self._segment_bytes, segment.size_bytes):
+        fits = needed <= max(self._segment_bytes, segment.size_bytes)
+        if fits and not segment.sealed and not self.begin_next:
             self._make_room(segment, needed)
         else:
             segment = self._rotate(HEADER_BYTES + len(data) + SEAL.size)
+            self.begin_next = False
         segment.append(data, revision)
         self.written_bytes += len(data)
 
