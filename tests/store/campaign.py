@@ -10,11 +10,13 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from orchestrator.base.log import configure
-from tests.store import crashes, faults, kills
+from orchestrator.store.settings import KIB, MIB
+from tests.store import crashes, damage, faults, kills
 from tests.store.medium import save
 from tests.store.memory_disk import MemoryDisk
 
@@ -64,10 +66,67 @@ async def run_kills(args: argparse.Namespace) -> list[str]:
     return []
 
 
+async def run_bits(args: argparse.Namespace) -> list[str]:
+    """Every bit of a 1 MB log through the reader, then some through the front door."""
+    made = await damage.sample(args.seed, MIB, 16 * KIB)
+    layouts = [damage.Layout(path, made.image[path]) for path in made.used]
+    wrong: list[str] = []
+    tried = 0
+    for layout in layouts:
+        for offset in range(min(layout.file.size, layout.tail + KIB)):
+            for bit in range(8):
+                if not layout.notices(offset, bit):
+                    wrong.append(f"bit {bit} of byte {offset} of {layout.path.name} is not noticed")
+            tried += 8
+        print(f"  {layout.path.name}: {tried} bits so far", flush=True)
+        if tried >= args.count or time.monotonic() > args.end:
+            break
+    print(f"bits: {tried} through the reader, {len(layouts)} segments")
+    return wrong + await _some_bits(args, made, layouts)
+
+
+async def _some_bits(
+    args: argparse.Namespace, made: damage.Sample, layouts: list[damage.Layout]
+) -> list[str]:
+    wrong: list[str] = []
+    verdicts: Counter[str] = Counter()
+    for layout, offset, bit in damage.places(layouts, random.Random(args.seed), min(3000, args.count)):
+        if time.monotonic() > args.end:
+            break
+        try:
+            verdicts[await damage.check_flip(made, str(layout.path), offset, bit, layouts[-1])] += 1
+        except AssertionError as error:
+            wrong.append(str(error))
+    print(f"bits: {dict(verdicts)} when the store was opened")
+    return wrong
+
+
+async def run_cuts(args: argparse.Namespace) -> list[str]:
+    """Every length in the last 64 KB of the log."""
+    made = await damage.sample(args.seed, 70 * KIB, MIB)
+    layout = damage.Layout(made.used[-1], made.image[made.used[-1]])
+    sizes = list(range(layout.tail, layout.tail - 64 * KIB, -1))
+    random.Random(args.seed).shuffle(sizes)
+    wrong: list[str] = []
+    tried = 0
+    for size in sizes[: args.count]:
+        if time.monotonic() > args.end:
+            break
+        tried += 1
+        try:
+            await damage.check_cut(made, layout, size)
+        except AssertionError as error:
+            wrong.append(str(error))
+    print(f"cuts: {tried} of {len(sizes)} lengths, {len(layout.frames)} batches")
+    return wrong
+
+
 CAMPAIGNS: dict[str, Callable[[argparse.Namespace], Awaitable[list[str]]]] = {
     "crashes": run_crashes,
     "faults": run_faults,
     "kills": run_kills,
+    "bits": run_bits,
+    "cuts": run_cuts,
 }
 
 
