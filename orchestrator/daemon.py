@@ -33,6 +33,7 @@ from orchestrator.assembly.clients import Clients
 from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
 from orchestrator.assembly.store_admin import Engine
+from orchestrator.assembly.stores import OpenStore, check_restored, open_store
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
@@ -46,7 +47,6 @@ from orchestrator.server.health import Check, Health, Unhealthy
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
-from orchestrator.store.engine import LogStore
 from orchestrator.web.listener import Listener
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ class Daemon:
         if shared is not None:
             await shared.join()
         certificates = Certificates(config, self.clock)
-        store = await self._open_store(shared)
-        registry = await self._make_registry(store)
+        opened = await self._open_store(shared)
+        registry = await self._make_registry(opened.engine)
         access = Access(certificates.signing_key(), registry, self.clock)
         self._authorizer.connect(access.authorizer)
-        api = self._serve(certificates, store, registry, access, shared)
+        api = self._serve(certificates, opened, registry, access, shared)
         await self._listen(api, certificates)
         clients = Clients(registry, access, self.reviews)
         informers = await self._make_ready(clients, access, shared)
@@ -112,6 +112,7 @@ class Daemon:
 
     def _check(self, instance: str) -> None:
         config = self.config
+        check_restored(config.data_dir)
         host.check_port(config.bind, config.port, "the API", "--port")
         if not config.no_agent:
             host.check_root()
@@ -145,15 +146,12 @@ class Daemon:
         self._stack.push_async_callback(shared.close)
         return shared
 
-    async def _open_store(self, shared: "SharedStore | None") -> Engine:
+    async def _open_store(self, shared: "SharedStore | None") -> OpenStore:
         supervisor = self._supervisor("store")
-        store: Engine
-        if shared is not None:
-            store = await shared.open(supervisor)
-        else:
-            store = await LogStore.open(self.config.data_dir / "store", self.clock, supervisor)
-        self._stack.push_async_callback(store.close)
-        return store
+        opened = await open_store(self.config, self.clock, supervisor, shared)
+        self._stack.push_async_callback(opened.engine.close)
+        self._supervisor("encryption").serve("rewrite", opened.keep_in_line)
+        return opened
 
     async def _make_registry(self, store: Engine) -> Registry:
         self.table = ResourceTable(table.BUILT_IN)
@@ -176,7 +174,7 @@ class Daemon:
     def _serve(
         self,
         certificates: Certificates,
-        store: Engine,
+        opened: OpenStore,
         registry: Registry,
         access: Access,
         shared: "SharedStore | None",
@@ -185,7 +183,7 @@ class Daemon:
         relay = Relay(registry, certificates.agent_client_context())
         metrics = Metrics()
         for collector in (
-            StoreCollector(store.stats),
+            StoreCollector(opened.stats),
             ComponentCollector(),
             TaskCollector(self._supervisors),
         ):
@@ -198,10 +196,11 @@ class Daemon:
             access.tokens,
             OpenAPI(self.table, self.schemas),
             relay,
-            self._health(store, shared),
+            self._health(opened.engine, shared),
             self.clock,
             address=f"{self.config.advertise_address}:{self.config.port}",
             metrics=metrics,
+            store_admin=opened.admin,
         )
 
     def _health(self, store: Engine, shared: "SharedStore | None") -> Health:
