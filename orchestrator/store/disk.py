@@ -92,6 +92,10 @@ class Disk:
     def rename(self, source: Path, target: Path) -> None:
         os.rename(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give the file a second name."""
+        os.link(source, target)
+
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
