@@ -96,6 +96,10 @@ class FailingDisk(MemoryDisk):
         self._maybe("rename")
         super().rename(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        self._maybe("link")
+        super().link(source, target)
+
     def unlink(self, path: Path) -> None:
         self._maybe("unlink")
         super().unlink(path)

@@ -238,6 +238,15 @@ class MemoryDisk(Disk):
             self._names[str(target)] = number
             self._log(Rename(str(source), str(target), number))
 
+    def link(self, source: Path, target: Path) -> None:
+        with self._mutex:
+            if str(source) not in self._names:
+                raise no_such_file(source)
+            if str(target) in self._names:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            number = self._names[str(target)] = self._names[str(source)]
+            self._log(Link(str(target), number))
+
     def unlink(self, path: Path) -> None:
         with self._mutex:
             if self._names.pop(str(path), None) is not None:
