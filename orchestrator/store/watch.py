@@ -3,10 +3,14 @@
 A watch first reads the history it asked for in slices, then joins the live ones without a gap: both happen
 on the loop, between two batches. A batch is split once per prefix, not per watcher; watchers of one prefix
 share the list. A watcher that lets `BUFFER_EVENTS_MAX` events wait is cut off and told so.
+
+A batch with many watchers is handed out in slices, between which others run. Slices are in order, so every
+watcher gets its events in order; and nobody is told that he is up to date before he has had them.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
 
 from orchestrator.store.archive import Archive
 from orchestrator.store.interface import Event, SlowWatcherError, StoppedError, StoreError
@@ -15,6 +19,8 @@ from orchestrator.store.state import State
 BUFFER_EVENTS_MAX = 16_384
 CATCH_UP_EVENTS = 8_192
 """How much history is looked through before others get their turn."""
+SLICE_WATCHES = 500
+"""So many watches get their events before others get their turn."""
 
 
 class WatchHub:
@@ -31,6 +37,8 @@ class WatchHub:
         """How many watched prefixes have this length."""
         self._catching_up: set[LogWatch] = set()
         self._stopped: StoreError | None = None
+        self._waiting: deque[tuple[list[LogWatch], list[Event], int]] = deque()
+        """Watches with what they still have to get, and the revision that everybody has until then."""
 
     def watch(self, prefix: str, after_revision: int) -> "LogWatch":
         watch = LogWatch(self, prefix, after_revision)
@@ -68,7 +76,12 @@ class WatchHub:
         if not self._lengths[length]:
             del self._lengths[length]
 
-    def publish(self, events: Iterable[Event]) -> None:
+    @property
+    def reached(self) -> int:
+        """Every live watch has been given everything up to this revision."""
+        return self._waiting[0][2] if self._waiting else self.state.revision
+
+    def publish(self, events: Sequence[Event]) -> None:
         """Hand the events of one batch to whoever watches their keys."""
         if not self._live:
             return
@@ -80,13 +93,31 @@ class WatchHub:
                 prefix = key[:length]
                 if prefix in live and len(prefix) == length:
                     by_prefix.setdefault(prefix, []).append(event)
+        idle = not self._waiting
         for prefix, found in by_prefix.items():
-            for watch in tuple(live[prefix]):
-                watch.push(found)
+            watches = list(live[prefix])
+            for start in range(0, len(watches), SLICE_WATCHES):
+                self._waiting.append((watches[start : start + SLICE_WATCHES], found, events[0].revision - 1))
+        if idle and self._waiting:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """As many watches as may be served at once; more while slices pile up, so that they do not for ever."""
+        waiting = self._waiting
+        left = SLICE_WATCHES * (1 + len(waiting) // 64)
+        while waiting and left > 0:
+            watches, events, _ = waiting.popleft()
+            for watch in watches:
+                watch.push(events)
+            left -= len(watches)
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._hand_out)
 
     def stop(self, error: StoreError) -> None:
         """End every watch, after what it has in its buffer."""
         self._stopped = error
+        while self._waiting:
+            self._hand_out()
         watches = [watch for watches in self._live.values() for watch in watches]
         for watch in [*watches, *self._catching_up]:
             watch.fail(error)
@@ -116,7 +147,7 @@ class LogWatch:
         if self._buffer:
             return self._buffer[0].revision - 1
         if self.live and not self._error and not self._closed:
-            self._position = max(self._position, self._hub.state.revision)
+            self._position = max(self._position, self._hub.reached)
         return self._position
 
     def __aiter__(self) -> "LogWatch":
@@ -165,6 +196,8 @@ class LogWatch:
 
     def push(self, events: list[Event]) -> None:
         """The hub's: take new events, all under the prefix."""
+        if self._closed or self._error:
+            return
         if events[0].revision <= self._position:
             events = [event for event in events if event.revision > self._position]
         if len(self._buffer) + len(events) > BUFFER_EVENTS_MAX:

@@ -64,3 +64,25 @@ async def test_closed_watches_leave_nothing_behind(tmp_path: Path, lazy_disk: Di
         watch.close()
     assert store.stats()["watches"] == 0
     await store.close()
+
+
+async def test_many_watches_get_every_event_in_order_in_slices(
+    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "SLICE_WATCHES", 3)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    watches = [store.watch("/a" if n % 2 else "/", 0) for n in range(40)]
+    await fill(store, "/a", 1)
+    behind = [watch for watch in watches if watch.progress < store.revision and not watch._buffer]
+    assert behind, "nobody may be told that he is up to date before he has had his events"
+    late = store.watch("/", store.revision)
+    watches[-1].close()
+    await fill(store, "/b", 1)
+    await fill(store, "/a", 1)
+    for n, watch in enumerate(watches[:-1]):
+        seen = []
+        while len(seen) < (2 if n % 2 else 3):
+            seen += [event.revision for event in await anext(watch)]
+        assert seen == ([1, 3] if n % 2 else [1, 2, 3]) and watch.progress == store.revision
+    assert [event.revision for event in await anext(late)] in ([2], [2, 3])
+    await store.close()
