@@ -19,6 +19,22 @@ from orchestrator.config import Config
 from orchestrator.server.store_admin import COMPACT, ROTATE_KEY, STATUS
 from orchestrator.store import offline
 from orchestrator.store.census import Census
+from orchestrator.store.check import CheckReport
+from orchestrator.store.check import check as check_log
+from orchestrator.store.repair import RepairReport
+from orchestrator.store.repair import repair as repair_log
+
+
+def check(config: Config) -> CheckReport:
+    """Read every file of the log store, read only, also beside a running server. Raises `StartupError`."""
+    _log_only(config, "Ask etcd itself: etcdctl endpoint health.")
+    return check_log(config.data_dir / "store")
+
+
+def repair(config: Config) -> RepairReport:
+    """Give up what is damaged. Raises `StartupError`, also while a server runs."""
+    _log_only(config, "Restore etcd from a snapshot of its own, or from an orchestrator backup.")
+    return repair_log(config.data_dir / "store")
 
 
 async def stats(config: Config) -> dict[str, Any]:
@@ -89,3 +105,8 @@ async def _opened(config: Config) -> AsyncIterator[StoreAdmin]:
 def _encryption(config: Config) -> Encryption:
     file = keys_path(config.data_dir, config.encryption_keys)
     return Encryption(config.data_dir, file, config.encrypt, SystemClock())
+
+
+def _log_only(config: Config, fix: str) -> None:
+    if config.store != "log":
+        raise StartupError("The store is an etcd, whose files are none of ours.", fix)

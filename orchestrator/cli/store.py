@@ -2,14 +2,16 @@
 
 `check` and `stats` read files without changing them, also beside a running server. `compact` and `rotate-key` ask
 the running server, or work on the directory when none runs. `repair` is for a stopped server with a damaged log.
-Exit codes: 0 done or whole, 1 could not, 2 the log is damaged.
+Exit codes: 0 done or whole, 1 could not, 2 not understood, 3 the log is damaged.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -17,9 +19,14 @@ from tabulate import tabulate
 
 from orchestrator import config as settings
 from orchestrator.base import log
+from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 
-DAMAGED = 2
+if TYPE_CHECKING:
+    from orchestrator.store.check import CheckReport
+    from orchestrator.store.repair import RepairReport
+
+DAMAGED = 3
 _PATH = click.Path(path_type=Path)
 _SHOWN = 15
 """Resources in a table; `--json` has all."""
@@ -63,6 +70,37 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
 def command() -> None: ...
 
 
+@command.command("check", help="Read everything and say whether it is as it was written; changes nothing.")
+@_options
+def check(config: Config, as_json: bool) -> None:
+    from orchestrator.assembly import storecare
+
+    found = storecare.check(config)
+    _print({"ok": found.ok, **asdict(found)}, as_json, _check_lines(found))
+    sys.exit(0 if found.ok else DAMAGED)
+
+
+@command.command(
+    "repair", help="Make a damaged store usable by giving up what is damaged; tells what is lost."
+)
+@_options
+@click.option("--yes", is_flag=True, help="Do it; without this only the damage is told.")
+def repair(config: Config, as_json: bool, yes: bool) -> None:
+    from orchestrator.assembly import storecare
+
+    if not yes:
+        found = storecare.check(config)
+        _print({"ok": found.ok, **asdict(found)}, as_json, _check_lines(found))
+        if found.ok:
+            return
+        raise StartupError(
+            "Nothing was changed: a repair gives up everything from the first damage on.",
+            "Restore a backup if you have one (orchestrator restore FILE --force); else run this with --yes.",
+        )
+    done = storecare.repair(config)
+    _print(asdict(done), as_json, _repair_lines(done))
+
+
 @command.command("stats", help="Figures: from the running server, or from the files of a stopped one.")
 @_options
 def stats(config: Config, as_json: bool) -> None:
@@ -98,6 +136,32 @@ def _print(found: Any, as_json: bool, lines: list[str]) -> None:
         return
     for line in lines:
         click.echo(line)
+
+
+def _check_lines(found: "CheckReport") -> list[str]:
+    lines = [f"{each.kind}: {each.file} at byte {each.offset}: {each.what}" for each in found.findings]
+    figures = found.figures
+    lines.append(
+        f"{'ok' if found.ok else 'DAMAGED'}: {figures['segments']} segments and {figures['snapshots']} snapshots, "
+        f"{figures['records']} transactions, {size(figures['disk_bytes'])}, up to revision {figures['revision']}"
+    )
+    return lines
+
+
+def _repair_lines(done: "RepairReport") -> list[str]:
+    if not done.damage:
+        return ["nothing was damaged, nothing was changed"]
+    lines = [f"repaired: {done.damage}"]
+    lines += [f"given up: {each.file} bytes {each.start} to {each.end}: {each.what}" for each in done.lost]
+    if done.lost_revisions:
+        first, last = done.lost_revisions
+        lines.append(
+            f"lost: {done.lost_records} transactions that can be recognised, revisions {first} to {last}"
+        )
+    lines.append(
+        f"kept: {done.keys} keys as of revision {done.kept_revision}; the revision is {done.revision} now"
+    )
+    return [*lines, f"the old files are in {done.set_aside}"]
 
 
 def _stats_lines(found: dict[str, Any]) -> list[str]:
