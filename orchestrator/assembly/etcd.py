@@ -13,6 +13,7 @@ from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
 from orchestrator.server.health import Unhealthy
+from orchestrator.store.etcd.api import PATIENCE_S as CALL_PATIENCE_S
 from orchestrator.store.etcd.api import Credentials, EtcdApi
 from orchestrator.store.etcd.engine import EtcdStore
 from orchestrator.store.etcd.failures import AccessError
@@ -28,7 +29,7 @@ PATIENCE_S = 20.0
 RETRY_S = 0.5
 CHECK_TIMEOUT_S = 3.0
 OLDEST = (3, 4)
-_TLS_WORDS = ("certificate", "ssl", "handshake", "tls", "peer name")
+_TLS_WORDS = ("certificate", "ssl", "handshake", "tls", "verification", "unwrap")
 
 
 class Etcd:
@@ -67,15 +68,16 @@ class Etcd:
 
     async def _reach(self, until_s: float) -> None:
         told = False
+        self.api.patience_s = 0.0
         while True:
             try:
-                async with asyncio.timeout(max(1.0, until_s - self._clock.monotonic_s())):
-                    await self.api.revision(self.keys.first)
-                    self._check_version((await self.api.status()).get("version", ""))
+                await self.api.revision(self.keys.first)
+                self._check_version((await self.api.status()).get("version", ""))
+                self.api.patience_s = CALL_PATIENCE_S
                 return
             except AccessError as error:
                 raise _refused(error, self.keys) from error
-            except (StoreError, TimeoutError) as error:
+            except StoreError as error:
                 if _is_tls(str(error)):
                     raise _untrusted(error) from error
                 if self._clock.monotonic_s() >= until_s:
@@ -146,7 +148,8 @@ def _untrusted(error: Exception) -> StartupError:
     return StartupError(
         f"No secure connection to etcd: {error}.".replace("etcd does not answer: ", ""),
         "Name the CA of etcd's certificate with --etcd-ca; where etcd asks for a client certificate, that with "
-        "--etcd-cert and --etcd-key. An endpoint's host must be a name in etcd's certificate.",
+        "--etcd-cert and --etcd-key. An endpoint's host must be a name in etcd's certificate. Where etcd serves "
+        "without TLS, write http://.",
     )
 
 

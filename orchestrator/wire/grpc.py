@@ -97,6 +97,8 @@ class GrpcClient:
         """Connects to nothing yet."""
         if not endpoints:
             raise ValueError("a gRPC client needs an endpoint")
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Failures are reported by us, once and in words.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Our children exec at once.
         self._endpoints = tuple(endpoints)
         self._tls = tls or TLS()
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -166,10 +168,6 @@ class GrpcClient:
 
 
 def _open(endpoint: str, tls: TLS) -> "grpc.aio.Channel":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Failures are reported by us, once and in words.
-    os.environ.setdefault(
-        "GRPC_ENABLE_FORK_SUPPORT", "0"
-    )  # Children exec at once; its handlers would stall us.
     import grpc
     import grpc.aio
 
@@ -236,4 +234,5 @@ def _failure(error: "grpc.aio.AioRpcError", endpoint: str, *, sent: bool) -> Grp
 
 def _plain(details: str) -> str:
     """The library's texts repeat themselves; the last cause is what one wants to read."""
-    return details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ") if details else ""
+    cause = details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")
+    return cause.removesuffix(": OK").rstrip(".")

@@ -1,5 +1,6 @@
 """A real etcd for tests: one member on loopback, with data, ports and certificates of its own."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -77,11 +78,10 @@ class Etcd:
             ["etcdctl", f"--endpoints={self.endpoint}", *arguments],
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
-            text=True,
             timeout=30,
             check=True,
         )
-        return done.stdout
+        return done.stdout.decode(errors="replace")
 
 
 def require_etcd() -> None:
@@ -106,3 +106,75 @@ def etcd_running(*flags: str, scheme: str = "http") -> Iterator[Etcd]:
     finally:
         etcd.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+class Line:
+    """A way to etcd that can be held up in one direction, or cut. Carries bytes, knows nothing of them."""
+
+    def __init__(self, target_port: int) -> None:
+        self.to_server, self.to_client = asyncio.Event(), asyncio.Event()
+        self.port = 0
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_cut = False
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.mend()
+
+    def mend(self) -> None:
+        self._is_cut = False
+        self.to_server.set()
+        self.to_client.set()
+
+    def cut(self) -> None:
+        """End every connection; new ones end at once until `mend`."""
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        self._server.close()
+        self.cut()
+        own = asyncio.current_task()
+        while tasks := [task for task in self._tasks if not task.done() and task is not own]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self.cut()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        accepting = asyncio.current_task()
+        assert accepting is not None
+        self._tasks.add(accepting)
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers.add(far_writer)
+        for source, sink, gate in (
+            (reader, far_writer, self.to_server),
+            (far_reader, writer, self.to_client),
+        ):
+            self._tasks.add(asyncio.get_running_loop().create_task(self._carry(source, sink, gate)))
+
+    async def _carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                await gate.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.transport.abort()

@@ -1,7 +1,8 @@
 """etcd's API as typed calls: requests to bytes, answers from bytes, tokens, retries of what is safe to repeat.
 
-Reads are repeated on other endpoints until their deadline. A write is sent once: where its outcome is unknown
-the caller is told (`UnknownOutcomeError`). Called by the store, its feed and what the servers share.
+Reads are repeated on other endpoints until their deadline, and so is a write that was certainly not sent. A write is
+sent once: where its outcome is unknown the caller is told (`UnknownOutcomeError`). Called by the store, its feed and
+what the servers share.
 
 Field names and numbers are those of etcd's rpc.proto, in the table `wire/tables/etcd/rpc.txt`.
 """
@@ -20,8 +21,8 @@ from orchestrator.wire.raw import WireError
 from orchestrator.wire.tables import Tables
 
 CALL_TIMEOUT_S = 5.0
-READ_PATIENCE_S = 8.0
-"""How long a read is tried, on whichever endpoint answers."""
+PATIENCE_S = 8.0
+"""How long a call is tried that is safe to repeat, on whichever endpoint answers."""
 RETRY_S = 0.1
 REQUIRE_LEADER = (("hasleader", "true"),)
 """A member that is cut off from its leader then says so instead of waiting."""
@@ -43,6 +44,7 @@ class EtcdApi:
     def __init__(self, client: GrpcClient, clock: Clock, credentials: Credentials | None = None) -> None:
         self.cluster_id = 0
         """Of the cluster that answered first; an answer of another one is refused."""
+        self.patience_s = PATIENCE_S
         self._client = client
         self._clock = clock
         self._credentials = credentials or Credentials()
@@ -133,22 +135,26 @@ class EtcdApi:
         self._token = ""
 
     async def _read(self, method: str, request: str, response: str, message: Message) -> Message:
-        until_s = self._clock.monotonic_s() + READ_PATIENCE_S
+        return await self._until_answered(method, request, response, message, write=False)
+
+    async def _write(self, method: str, request: str, response: str, message: Message) -> Message:
+        return await self._until_answered(method, request, response, message, write=True)
+
+    async def _until_answered(
+        self, method: str, request: str, response: str, message: Message, *, write: bool
+    ) -> Message:
+        """Repeats what is safe to repeat: a read, and a write that was certainly not sent."""
+        until_s = self._clock.monotonic_s() + self.patience_s
         while True:
             endpoint = self._client.endpoint
             try:
                 return await self._call(method, request, response, message)
             except GrpcError as error:
-                if not no_answer(error) or self._clock.monotonic_s() >= until_s:
-                    raise store_error(error, write=False) from error
+                final = not no_answer(error) or (write and error.sent)
+                if final or self._clock.monotonic_s() >= until_s:
+                    raise store_error(error, write=write) from error
                 self._client.move_on(error.endpoint or endpoint)
             await self._clock.sleep(RETRY_S)
-
-    async def _write(self, method: str, request: str, response: str, message: Message) -> Message:
-        try:
-            return await self._call(method, request, response, message)
-        except GrpcError as error:
-            raise store_error(error, write=True) from error
 
     async def _call(self, method: str, request: str, response: str, message: Message) -> Message:
         data = self.encode(request, message)
