@@ -150,11 +150,16 @@ def restore(found: Backup, config: Config, config_file: Path, *, force: bool) ->
                 f"{data} holds data already ({', '.join(sorted(path.name for path in old))}).",
                 "Give an empty directory with --data-dir, or --force to set the old data aside.",
             )
-        staging = _stage_files(found, data)
-        if config.store == "etcd":
-            revision = asyncio.run(_load_etcd(found, config))
-        else:
-            _stage_log(found, staging, revision)
+        staging = data / STAGING
+        try:
+            _stage_files(found, staging)
+            if config.store == "etcd":
+                revision = asyncio.run(_load_etcd(found, config))
+            else:
+                _stage_log(found, staging, revision)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         aside = _set_aside(data, old) if old else None
         put_config = _put_in_place(staging, config, config_file)
     return Restored(found.manifest, revision, put_config, aside)
@@ -177,8 +182,7 @@ def _occupied(config: Config) -> list[Path]:
     return [path for path in places if path.exists()]
 
 
-def _stage_files(found: Backup, data: Path) -> Path:
-    staging = data / STAGING
+def _stage_files(found: Backup, staging: Path) -> None:
     if staging.exists():
         shutil.rmtree(staging)
     staging.mkdir(parents=True, mode=0o700)
@@ -186,7 +190,6 @@ def _stage_files(found: Backup, data: Path) -> Path:
         target = staging / name
         target.parent.mkdir(mode=0o700, exist_ok=True)
         keyring.write(target, content)
-    return staging
 
 
 def _stage_log(found: Backup, staging: Path, revision: int) -> None:

@@ -36,8 +36,9 @@ Reseal = Callable[[], Awaitable[int]]
 
 
 class _Mark(msgspec.Struct):
-    """`key` seals `prefixes`, or will; `done` when nothing else is on disk any more."""
+    """`key` seals `prefixes` in the store `where`, or will; `done` when nothing else is there any more."""
 
+    where: str = ""
     key: str = ""
     prefixes: tuple[str, ...] = ()
     done: bool = True
@@ -60,9 +61,15 @@ def keys_path(data_dir: Path, configured: str) -> Path:
 class Encryption:
     """Owner of the keys file and the mark of one data directory. `sealer` is for the engine."""
 
-    def __init__(self, data_dir: Path, file: Path, resources: tuple[str, ...], clock: Clock) -> None:
-        """Read, or with `resources` to encrypt and no keys yet make, the keys. Raises `StartupError`."""
+    def __init__(
+        self, data_dir: Path, file: Path, resources: tuple[str, ...], clock: Clock, where: str = "log"
+    ) -> None:
+        """Read, or with `resources` to encrypt and no keys yet make, the keys. Raises `StartupError`.
+
+        `where` tells stores apart that a data directory may have, one after the other.
+        """
         self._clock = clock
+        self._where = where
         self._file = file
         self._mark_path = data_dir / MARK
         self._mark = self._read_mark()
@@ -105,7 +112,7 @@ class Encryption:
     def _write_mark(self, done: bool) -> None:
         keyring, prefixes = self.sealer.keyring, self.sealer.prefixes
         key = keyring.primary.id if keyring.keys and (prefixes or not done) else ""
-        mark = _Mark(key, prefixes, done)
+        mark = _Mark(self._where, key, prefixes, done)
         keys.write(self._mark_path, msgspec.json.encode(mark))
         self._mark = mark
 
@@ -113,8 +120,11 @@ class Encryption:
     def in_line(self) -> bool:
         """Whether everything stored is known to have the wanted form."""
         sealer, mark = self.sealer, self._mark
+        if not sealer.prefixes and not mark.where:
+            return True
         wanted_key = sealer.keyring.primary.id if sealer.prefixes else ""
-        return mark.done and (mark.key, mark.prefixes) == (wanted_key, sealer.prefixes)
+        found = (mark.where, mark.key, mark.prefixes)
+        return mark.done and found == (self._where, wanted_key, sealer.prefixes)
 
     def begin(self) -> None:
         """Before the store is opened: note that values may be sealed from now on."""

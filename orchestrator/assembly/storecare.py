@@ -8,10 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.api.errors import ApiError
-from orchestrator.assembly.encryption import Encryption, keys_path
 from orchestrator.assembly.operator import ask, is_running
 from orchestrator.assembly.store_admin import StoreAdmin
-from orchestrator.assembly.stores import open_store
+from orchestrator.assembly.stores import encryption_of, open_store
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
@@ -64,7 +63,7 @@ async def stats(config: Config) -> dict[str, Any]:
             "leases": len(state.leases),
             "dropped_bytes": dropped.end - dropped.start if dropped else 0,
         },
-        "encryption": _encryption(config).describe(),
+        "encryption": encryption_of(config, SystemClock()).describe(),
         "resources": [asdict(row) for row in census.rows()],
     }
 
@@ -100,11 +99,6 @@ async def _opened(config: Config) -> AsyncIterator[StoreAdmin]:
     finally:
         await opened.engine.close()
         await supervisor.stop()
-
-
-def _encryption(config: Config) -> Encryption:
-    file = keys_path(config.data_dir, config.encryption_keys)
-    return Encryption(config.data_dir, file, config.encrypt, SystemClock())
 
 
 def _log_only(config: Config, fix: str) -> None:

@@ -49,8 +49,7 @@ async def open_store(
     config: Config, clock: Clock, supervisor: Supervisor, shared: "SharedStore | None" = None
 ) -> OpenStore:
     """Raises `StartupError` for whatever keeps it from being opened; closing the engine is the caller's."""
-    file = keys_path(config.data_dir, config.encryption_keys)
-    encryption = Encryption(config.data_dir, file, config.encrypt, clock)
+    encryption = encryption_of(config, clock)
     encryption.begin()
     if shared is not None:
         store = await shared.open(supervisor, encryption.sealer)
@@ -63,6 +62,13 @@ async def open_store(
         return await _count(log, encryption.sealer)
 
     return _open("log", log, encryption, reseal, log.renew)
+
+
+def encryption_of(config: Config, clock: Clock) -> Encryption:
+    """Keys and mark of the data directory. Raises `StartupError`."""
+    file = keys_path(config.data_dir, config.encryption_keys)
+    where = f"etcd {config.etcd_prefix}" if config.store == "etcd" else "log"
+    return Encryption(config.data_dir, file, config.encrypt, clock, where)
 
 
 def _open(

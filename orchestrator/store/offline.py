@@ -69,6 +69,8 @@ def read(directory: Path) -> tuple[State, Dropped | None]:
 
     Raises `StartupError` when there is no store, `DamagedLogError` for one that is damaged each time we look.
     """
+    if not directory.is_dir():
+        raise absent(directory)
     for attempt in range(ATTEMPTS):
         try:
             return _read(directory)

@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from orchestrator.assembly import backup
+from orchestrator.assembly.shared import SharedStore
+from orchestrator.assembly.stores import check_restored, open_store
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.errors import StartupError
-from orchestrator.store.backup import Kept
+from orchestrator.base.tasks import Supervisor
+from orchestrator.config import Config
+from orchestrator.store.backup import Backup, Kept
 from orchestrator.store.etcd import transfer
 from orchestrator.store.etcd.api import EtcdApi
 from orchestrator.store.etcd.engine import EtcdStore
@@ -111,3 +118,71 @@ async def test_what_had_a_lease_keeps_it_when_sealed_anew(api: EtcdApi, keys: Ke
     await transfer.reseal(api, keys, Sealer(EMPTY.with_new("now"), [SECRETS]))
     page = await api.range({"key": keys.to_etcd(one.key)})
     assert page["kvs"][0]["lease"] == lease
+
+
+def config_of(directory: Path, etcd: Etcd, **settings: object) -> Config:
+    (directory / "pki").mkdir(parents=True, exist_ok=True)
+    (directory / "instance").write_text("abc123\n")
+    endpoints = (etcd.endpoint,)
+    config = Config(
+        data_dir=directory, store="etcd", etcd_endpoints=endpoints, etcd_prefix=f"/{directory.parent.name}"
+    )
+    return replace(config, **settings)
+
+
+async def test_a_servers_key_is_rotated_in_etcd(api: EtcdApi, keys: Keys, etcd: Etcd, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "a", etcd, encrypt=("secrets",))
+    supervisor = Supervisor("store")
+    shared = await SharedStore.reach(config, SystemClock())
+    opened = await open_store(config, SystemClock(), supervisor, shared)
+    await opened.keep_in_line()
+    await opened.engine.transact(Txn((), (Put(f"{SECRETS}a/s", b"hunter2"),)))
+    first = key_id_of((await stored(api, keys))[f"{SECRETS}a/s"])
+    done = await opened.admin.rotate_key()
+    assert (done["resealed"], done["dropped_keys"]) == (1, 1)
+    assert key_id_of((await stored(api, keys))[f"{SECRETS}a/s"]) == done["key"] != first
+    entry = await opened.engine.get(f"{SECRETS}a/s")
+    assert entry is not None and entry.value == b"hunter2"
+    assert (await opened.admin.status())["engine"] == "etcd"
+    assert (await opened.admin.compact())["after"]["compact_revision"] >= entry.revision
+    await opened.engine.close()
+    await supervisor.stop()
+    await shared.close()
+
+
+async def test_a_backup_goes_from_etcd_into_a_log_and_back(
+    api: EtcdApi, keys: Keys, etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "ETCD_REVISION_GAP", 300)
+    store = await EtcdStore.open(api, SystemClock(), keys=keys)
+    await put(store, "/registry/events/a/e", b"event", await store.lease_grant(600))
+    await put(store, "/registry/pods/a/p", b"pod")
+    await store.close()
+    source = config_of(tmp_path / "a", etcd)
+
+    def take(config: Config, path: Path) -> None:
+        with path.open("wb") as stream:
+            backup.take(config, None, stream)
+
+    await asyncio.to_thread(take, source, tmp_path / "first")
+    log = Config(data_dir=tmp_path / "log")
+    none = tmp_path / "none"
+    await asyncio.to_thread(backup.restore, Backup.open(tmp_path / "first"), log, none, force=False)
+    await asyncio.to_thread(take, log, tmp_path / "second")
+    found = Backup.open(tmp_path / "second")
+    assert {entry.key: entry.value for entry in found.entries()} == await stored(api, keys)
+
+    target = config_of(tmp_path / "b", etcd, etcd_prefix=f"{keys.prefix}-b")
+    manifest = replace_revision(found, await api.revision(keys.first))
+    done = await asyncio.to_thread(backup.restore, manifest, target, none, force=True)
+    assert done.revision >= manifest.manifest.revision + 300
+    assert await stored(api, Keys(f"{keys.prefix}-b")) == await stored(api, keys)
+    with pytest.raises(StartupError, match="holds keys"):
+        await asyncio.to_thread(backup.restore, manifest, target, none, force=True)
+    check_restored(target.data_dir)  # A refused restore leaves nothing behind.
+    assert (target.data_dir / "instance").exists()
+
+
+def replace_revision(found: Backup, revision: int) -> Backup:
+    """The same backup taken earlier: a log's revisions after a restore are far beyond this etcd's."""
+    return Backup(found.path, structs.replace(found.manifest, revision=revision))

@@ -195,6 +195,23 @@ async def test_a_restore_that_was_interrupted_keeps_the_server_from_starting(tmp
     await store.close()
 
 
+async def test_a_restore_without_space_leaves_everything_as_it_was(tmp_path, monkeypatch):
+    config = config_in(tmp_path / "a")
+    await filled(config)
+    found = Backup.open(tmp_path / "b")
+
+    def full(directory: Path, state: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(backup.offline, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        backup.restore(found, config, tmp_path / "none", force=True)
+    check_restored(config.data_dir)
+    store = await opened(config)
+    assert (await image(store)).keys() == {SECRET}
+    await store.close()
+
+
 async def test_the_configuration_goes_where_there_is_none_and_fits(tmp_path):
     config = config_in(tmp_path / "a")
     await filled(config)

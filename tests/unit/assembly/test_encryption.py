@@ -85,6 +85,13 @@ async def test_switched_off_everything_is_plain_again(tmp_path):
     assert stored.start(tmp_path).in_line
 
 
+async def test_another_store_of_the_same_directory_is_a_reason_to_rewrite(tmp_path):
+    stored = Stored()
+    await stored.start(tmp_path, "secrets").keep_in_line(stored.reseal)
+    keys = tmp_path / "keys.json"
+    assert not Encryption(tmp_path, keys, ("secrets",), VirtualClock(), "etcd /registry").in_line
+
+
 async def test_another_resource_is_a_reason_to_rewrite(tmp_path):
     stored = Stored()
     await stored.start(tmp_path, "secrets").keep_in_line(stored.reseal)
