@@ -125,16 +125,14 @@ class MemoryDisk(Disk):
         self._names = {path: number for number, path in enumerate(sorted(self._image))}
         self._directories = {str(Path(path).parent) for path in self._image}
         self._open: dict[int, int] = {}
+        self._opened: dict[int, str] = {}
         self._locks: dict[int, str] = {}
         self._next_fd = 1_000_000
 
     @property
     def open_files(self) -> list[str]:
-        """Paths, as far as they still have one, of what has not been closed."""
-        paths = {number: path for path, number in self._names.items()}
-        return sorted(
-            [paths.get(number, "removed") for number in self._open.values()] + list(self._locks.values())
-        )
+        """Paths under which what has not been closed was opened."""
+        return sorted([*self._opened.values(), *self._locks.values()])
 
     def mark(self, note: object) -> None:
         with self._mutex:
@@ -151,9 +149,10 @@ class MemoryDisk(Disk):
     def _log(self, op: Op) -> None:
         self.journal.append(op)
 
-    def _fd(self, number: int) -> int:
+    def _fd(self, path: Path, number: int) -> int:
         self._next_fd += 1
         self._open[self._next_fd] = number
+        self._opened[self._next_fd] = str(path)
         return self._next_fd
 
     def _file(self, fd: int) -> tuple[int, File]:
@@ -182,16 +181,17 @@ class MemoryDisk(Disk):
                 number = self._names[str(path)] = len(self._files)
                 self._files.append(File())
                 self._log(Link(str(path), number))
-            return self._fd(number)
+            return self._fd(path, number)
 
     def open(self, path: Path) -> int:
         with self._mutex:
             if str(path) not in self._names:
                 raise no_such_file(path)
-            return self._fd(self._names[str(path)])
+            return self._fd(path, self._names[str(path)])
 
     def close(self, fd: int) -> None:
         with self._mutex:
+            self._opened.pop(fd, None)
             if self._open.pop(fd, None) is None and self._locks.pop(fd, None) is None:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 

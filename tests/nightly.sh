@@ -1,0 +1,44 @@
+#!/bin/sh
+# The long campaigns that CI only samples: crash points, failing disks, kills, flipped bits, cut logs, random programs.
+# Usage: sh tests/nightly.sh [MINUTES]   at most so long for each of the six (60); they stop earlier when all is done.
+# Everything is drawn from STORE_TEST_SEED (default: the time), which is printed. Exits 1 when anything went wrong.
+# Run tests/run.sh once before: it makes the virtual environment.
+set -u
+cd "$(dirname "$0")/.."
+
+minutes=${1:-60}
+seconds=$((minutes * 60))
+seed=${STORE_TEST_SEED:-$(date +%s)}
+python=${ORCHESTRATOR_TEST_VENV:-.venv}/bin/python
+saved=${TMPDIR:-/tmp}/orchestrator-nightly-$seed
+failed=""
+
+say() { printf '\n== %s  %s\n' "$(date -u +%H:%M:%S)" "$*"; }
+
+run() { # name, then a command
+    name=$1
+    shift
+    say "$name: $*"
+    "$@" || failed="$failed $name"
+}
+
+campaign() { # name, then options
+    name=$1
+    shift
+    run "$name" "$python" -m tests.store.campaign "$name" --seed "$seed" --seconds "$seconds" --save "$saved" "$@"
+}
+
+say "seed $seed, at most $minutes minutes each; disks that a store did not come back from are kept in $saved"
+campaign crashes --rounds 25
+campaign faults --rounds 12
+campaign kills --count 5000
+campaign bits
+campaign cuts
+run programs env HYPOTHESIS_PROFILE=random STORE_TEST_PROGRAMS="$((minutes * 30))" \
+    "$python" -m pytest -q -p no:cacheprovider --hypothesis-seed "$seed" tests/contract/test_store_model.py
+
+if [ -n "$failed" ]; then
+    say "went wrong:$failed (seed $seed)"
+    exit 1
+fi
+say "all is well (seed $seed)"
