@@ -194,7 +194,7 @@ class Recovery:
 
     def _scan(self, found: Recovered, segment: Segment, header: Header) -> None:
         before = found.segments[-2] if len(found.segments) > 1 else None
-        _check_link(segment, header, before, found.snapshots[0] if found.snapshots else None)
+        check_link(segment, header, before, found.snapshots[0] if found.snapshots else None)
         segment.adopt(header)
         broken = segment.scan(self._taker(found, segment))
         if broken is not None:
@@ -272,7 +272,7 @@ def _may_be_torn(found: Recovered, segment: Segment) -> bool:
     return segment.number == 1 and not found.snapshots
 
 
-def _check_link(
+def check_link(
     segment: Segment, header: Header, before: Segment | None, snapshot: SnapshotFile | None
 ) -> None:
     """Raises `DamagedLogError` unless `segment` is what follows."""
