@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from orchestrator import config as settings
+from orchestrator.base import log
 from orchestrator.base.errors import OrchestratorError, StartupError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _PATH = click.Path(path_type=Path)
 def command(target: Path, file: Path | None, data_dir: Path | None) -> None:
     from orchestrator.assembly import backup
 
+    log.configure("warning")  # to stderr: standard output may be the backup
     config = settings.load(file, {"data_dir": data_dir})
     config_file = file or (settings.DEFAULT_CONFIG_FILE if settings.DEFAULT_CONFIG_FILE.exists() else None)
     try:
@@ -35,7 +37,7 @@ def command(target: Path, file: Path | None, data_dir: Path | None) -> None:
     except StartupError:
         raise
     except (OrchestratorError, OSError) as error:
-        raise StartupError(f"The backup failed: {error}.", "Nothing was written to FILE.") from error
+        raise StartupError(f"The backup failed: {error}.", "Correct the cause and take it again.") from error
     size = sum(member.size for member in manifest.members.values())
     click.echo(
         f"{target}: revision {manifest.revision}, {manifest.entries} objects, {size / 1e6:.1f} MB. "

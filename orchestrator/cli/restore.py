@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from orchestrator import config as settings
+from orchestrator.base import log
 from orchestrator.base.errors import OrchestratorError, StartupError
 
 _PATH = click.Path(path_type=Path)
@@ -19,6 +20,7 @@ def command(source: Path, file: Path | None, data_dir: Path | None, force: bool)
     from orchestrator.assembly import backup
     from orchestrator.store.backup import Backup
 
+    log.configure("warning")
     found = Backup.open(source)
     flags, config_file = {"data_dir": data_dir}, file or settings.DEFAULT_CONFIG_FILE
     config = settings.load(config_file, flags) if config_file.exists() else backup.settings_in(found, flags)
