@@ -47,6 +47,7 @@ from orchestrator.server.health import Check, Health, Unhealthy
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
+from orchestrator.store.sealing import prefixes_of
 from orchestrator.web.listener import Listener
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Daemon:
     def _check(self, instance: str) -> None:
         config = self.config
         check_restored(config.data_dir)
+        prefixes_of(config.encrypt)
         host.check_port(config.bind, config.port, "the API", "--port")
         if not config.no_agent:
             host.check_root()

@@ -195,6 +195,8 @@ class LogStore:
         before. Raises `OSError` or `StoreError` when it could not.
         """
         log_, archive = self._committer.log, self._archive
+        await self.compact(self._state.revision)
+        await self._snapshotter.tidy()  # On a full disk this makes the room for what follows.
         first = await self._begin_segment()
         for _ in range(RENEWALS_MAX):
             await self._snapshotter.run()

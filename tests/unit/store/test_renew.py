@@ -1,17 +1,18 @@
 """Every file begun anew: dead bytes and old forms of values are gone from disk, nothing readable is."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from orchestrator.base.clock import VirtualClock
 from orchestrator.store.engine import LogStore
-from orchestrator.store.interface import CompactedError, Delete, Put, StoppedError, Txn
+from orchestrator.store.interface import CompactedError, Delete, NoSpaceError, Put, StoppedError, Txn
 from orchestrator.store.keyring import EMPTY
 from orchestrator.store.sealing import SEALED, Sealer
 from orchestrator.store.settings import LogSettings
-from tests.unit.store.conftest import BROKEN, FaultyDisk, LazyDisk
+from tests.unit.store.conftest import BROKEN, NO_SPACE, FaultyDisk, LazyDisk
 
 SMALL = LogSettings(segment_bytes=32 * 1024, snapshot_bytes=64 * 1024)
 SECRETS = "/registry/secrets/"
@@ -112,6 +113,38 @@ async def test_a_renewal_gives_disk_space_back(tmp_path, lazy_disk):
     await store.close()
     store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk, settings=SMALL)
     assert await image(store) == {"/registry/pods/a/p": b"x"}
+    await store.close()
+
+
+class FullDisk(LazyDisk):
+    """Has room for `capacity_bytes` of allocated files."""
+
+    def __init__(self, directory: Path, capacity_bytes: int) -> None:
+        self._directory = directory
+        self._capacity_bytes = capacity_bytes
+
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        taken = 0
+        for path in self._directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # A thread may be removing it.
+                taken += path.stat().st_size
+        if taken + size > self._capacity_bytes:
+            raise OSError(NO_SPACE, "No space left on device")
+        super().allocate(fd, offset, size)
+
+
+async def test_on_a_full_disk_a_renewal_makes_room(tmp_path):
+    disk = FullDisk(tmp_path, 40 * 32 * 1024)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=disk, settings=SMALL)
+    with pytest.raises(NoSpaceError):
+        for number in range(2000):
+            await put(store, f"/registry/pods/a/p{number % 3}", bytes(10_000))
+    await store.snapshot()
+    expected = await image(store)
+    await store.renew()
+    await put(store, "/registry/pods/a/p3", bytes(10_000))
+    assert not store.no_space
+    assert await image(store) == {**expected, "/registry/pods/a/p3": bytes(10_000)}
     await store.close()
 
 
