@@ -95,10 +95,6 @@ class Deciders:
         for part in self._components.values():
             await part.stop()
 
-    def stats(self) -> dict[str, float]:
-        """Whether this process leads, per lease."""
-        return {name: float(elector.leading) for name, elector in self._electors.items()}
-
     def _client(self, name: str) -> LocalClient:
         elector = self._electors.get(name)
 

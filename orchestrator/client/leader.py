@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+from prometheus_client import Gauge
 
 from orchestrator.api.access import Attributes, Authorizer, Identity
 from orchestrator.api.errors import AlreadyExists, ApiError, Conflict, NotFound, ServiceUnavailable
@@ -29,6 +30,8 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 
 log = structlog.get_logger(__name__)
+
+MASTER = Gauge("leader_election_master_status", "Whether this process leads: 1 or 0.", ["name"])
 
 NAMESPACE = "kube-system"
 JITTER = 1.2
@@ -79,6 +82,8 @@ class Elector:
         self._rng = rng
         self._times = times or Times()
         self._supervisor = Supervisor(f"leader/{name}", clock)
+        self._status = MASTER.labels(name)
+        self._status.set(0)
         self._seen: Object | None = None
         """The lease as it was last read or written."""
         self._seen_record: Object = {}
@@ -139,6 +144,7 @@ class Elector:
     async def _lead(self) -> None:
         self.terms += 1
         self._working = True
+        self._status.set(1)
         log.info("leading", lease=self.name, identity=self.identity)
         renewing = self._supervisor.spawn("renew", self._renew())
         try:
@@ -159,6 +165,7 @@ class Elector:
 
     async def _end_term(self) -> None:
         self._renewed = None
+        self._status.set(0)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._work.stop()

@@ -241,6 +241,25 @@ async def test_reads_go_on_while_other_tenants_of_etcd_write(
     assert not result.succeeded
 
 
+async def test_a_watch_goes_on_at_a_server_that_was_restarted(etcd: Etcd, prefix: str) -> None:
+    async with opened(etcd.endpoint, prefix=prefix) as store:
+        for number in range(4):
+            await store.transact(put("/a", b"%d" % number))
+        await store.compact(store.revision - 2)
+        seen = store.revision - 2
+    async with opened(etcd.endpoint, prefix=prefix) as store:
+        watch = store.watch("/", seen)
+        events = await take(watch, 2)
+        assert [event.entry.value for event in events if event.entry] == [b"2", b"3"]
+        assert events[0].previous is not None and events[0].previous.value == b"1"
+        assert events[1].entry is not None and events[1].entry.version == 4
+        watch.close()
+        older = store.watch("/", seen - 1)
+        with pytest.raises(CompactedError):
+            await take(older, 1)
+        older.close()
+
+
 async def test_another_endpoint_is_used_when_one_is_gone(etcd: Etcd, prefix: str, line: Line) -> None:
     first, second = line, Line(etcd.port)
     await second.start()
@@ -301,6 +320,8 @@ async def test_a_full_etcd_refuses_writes_serves_reads_and_comes_back(prefix: st
                     await store.transact(put("/big", b"%d" % number + bytes(900_000)))
             assert store.no_space and store.healthy
             assert await store.get("/kept") is not None
+            async with opened(etcd.endpoint, prefix=prefix) as another:
+                assert another.no_space and await another.get("/kept") is not None
             await store.transact(Txn((), (Delete("/big"),)))
             await store.compact(store.revision)
             etcd.ctl("defrag")

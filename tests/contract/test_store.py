@@ -219,7 +219,7 @@ async def test_range_of_prefix_takes_no_neighbour(store: Store) -> None:
 
 async def test_range_in_the_future_is_refused(store: Store) -> None:
     with pytest.raises(FutureRevisionError):
-        await store.range("/", revision=store.revision + 1)
+        await store.range("/", revision=store.revision + 1000)
 
 
 async def test_compaction_ends_reads_and_watches_of_older_revisions(store: Store) -> None:
@@ -342,7 +342,11 @@ async def test_everything_is_there_after_a_restart(engine: Engine) -> None:
         (entry.key, entry.value, entry.revision, entry.create_revision, entry.version, entry.lease)
         for entry in (await store.range("/")).entries
     ]
-    assert after == before and store.revision == revision
+    assert after == before
+    if isinstance(engine, LogEngine):
+        assert store.revision == revision
+    else:  # etcd's revision grows by what others write, and by marks of ours (see `feed`).
+        revision = store.revision
     assert await store.lease_keep_alive(lease) == 60
     assert await store.lease_grant(5) != lease
     assert (await store.transact(put("/d"))).revision == revision + 1

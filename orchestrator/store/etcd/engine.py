@@ -79,12 +79,32 @@ class EtcdStore:
     ) -> "EtcdStore":
         """Load what etcd has. Raises `StoreError` when it does not answer or does not let us."""
         store = cls(api, keys or Keys(), clock, supervisor or Supervisor("store", clock), sealer)
-        await store._feed.load()
+        mark = await store._load()
         store._tasks = [
             store._parent.serve("etcd-watch", store._feed.run),
             store._parent.serve("etcd-history", store._maintenance.forget),
         ]
+        try:
+            await store._freshness.reach(mark, ours=True)
+            await store.ping()
+        except BaseException:
+            await store.close()
+            raise
         return store
+
+    async def _load(self) -> int:
+        """All that etcd has up to some revision; returns one that the watch will bring.
+
+        What it takes to know that the watch has brought everything can't be written to a full etcd: then all is
+        loaded as it is now.
+        """
+        await self._feed.load()
+        try:
+            return await self._feed.nudge()
+        except NoSpaceError:
+            self.no_space = True
+            await self._feed.load(history=False)
+            return self._cache.revision
 
     @property
     def revision(self) -> int:

@@ -1,8 +1,9 @@
 """Keeps the cache equal to etcd: loads what is under the prefix, then follows one watch of it.
 
-A broken watch resumes behind the last revision taken over, on the next endpoint if need be; where etcd has
-forgotten that revision everything is loaded anew. Events of one revision come together and in order: pieces of a
-large answer are put together before they are applied. Owner of the cache and of the watch; run by the store.
+Loading begins in the past and the watch brings the rest, so that history is there too. A broken watch resumes
+behind the last revision taken over, on the next endpoint if need be; where etcd has forgotten that revision
+everything is loaded anew. Events of one revision come together and in order: pieces of a large answer are put
+together before they are applied. Owner of the cache and of the watch; run by the store.
 
 A watch tells of changes under our prefix only, while etcd's revision also grows by those of others. To make the
 watch say how far it is, `nudge` asks for a progress report where etcd's is right (before 3.4.25 and 3.5.8 it may
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 PAGE_KEYS = 500
 """Loaded by one request."""
+HISTORY_REVISIONS_MAX = 20_000
+"""Taken over at the start; a few seconds' work at most."""
 PIECES_BYTES_MAX = 256 * 1024 * 1024
 """What the pieces of one answer may add up to."""
 _BROADCAST = -1
@@ -44,6 +47,8 @@ class Feed:
         self.cache = cache
         self.fault = "not connected yet"
         """Why the cache does not follow etcd at the moment; empty while it does."""
+        self.live = False
+        """Whether this watch has brought something."""
         self.connects = 0
         """Watches made."""
         self.progress_is_right = False
@@ -54,22 +59,52 @@ class Feed:
         self._backoff = Backoff(0.05, 2.0, jitter=0.5)
         self._stream: GrpcStream | None = None
         self._must_load = True
-        self._nudging = False
 
-    async def load(self) -> None:
-        """Take over all that is there now. Raises `StoreError`."""
+    async def load(self, *, history: bool = True) -> None:
+        """Take over what is there, as of some revisions ago, or of now without `history`. Raises `StoreError`."""
         version = (await self._api.status()).get("version", "")
         self.progress_is_right = progress_is_right(version)
         while True:
             try:
-                entries, revision = await self._read_all()
+                newest = await self._api.revision(self._keys.first)
+                revision = await self._oldest(newest) if history else newest
+                entries = await self._read_all(revision)
                 break
-            except (
-                CompactedError
-            ):  # It took longer than etcd keeps history: the newest revision is another one.
-                continue
+            except CompactedError:
+                continue  # Reading took longer than etcd kept that revision: take another one.
         self.cache.replace(entries, revision)
         self._must_load = False
+
+    async def _oldest(self, newest: int) -> int:
+        """Where to begin: with as much of etcd's history as is worth it, so that clients of a server that was
+        restarted can go on with their watches."""
+        try:
+            await self._api.range({"key": self._keys.first, "count_only": True, "revision": 1})
+            compacted = 1
+        except CompactedError:
+            compacted = await self._compacted() or newest
+        return max(compacted, newest - HISTORY_REVISIONS_MAX)
+
+    async def _compacted(self) -> int:
+        """The oldest revision that etcd has; 0 if it is not told: only a watch that asks for more is."""
+        create = {"create": {"key": self._keys.marker, "start_revision": 1}}
+        try:
+            stream = await self._api.open("Watch/Watch")
+            try:
+                await stream.send(self._api.encode("WatchRequest", create), CALL_TIMEOUT_S)
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    return await self._compaction_told(stream)
+            finally:
+                stream.cancel()
+        except (GrpcError, TimeoutError) as error:
+            log.debug("etcd did not tell how old its history is", error=str(error))
+        return 0
+
+    async def _compaction_told(self, stream: GrpcStream) -> int:
+        async for answer in self._answers(stream):
+            if answer.get("canceled"):
+                return int(answer.get("compact_revision", 0))
+        return 0
 
     async def run(self) -> None:
         """Follow etcd until cancelled."""
@@ -89,21 +124,20 @@ class Feed:
                 self._must_load = True  # Whatever it was: what the cache holds is not to be trusted any more.
                 raise
 
-    async def nudge(self) -> None:
-        """Make the watch tell how far it is. Raises `StoreError`."""
-        if self._nudging:
-            return
-        self._nudging = True
-        try:
-            if not self.progress_is_right:
-                await self._api.txn({"success": [{"put": {"key": self._keys.marker}}]})
-            elif self._stream is not None:
-                request = self._api.encode("WatchRequest", {"progress": {}})
-                await self._stream.send(request, CALL_TIMEOUT_S)
-        except GrpcError as error:
-            raise store_error(error, write=False) from error
-        finally:
-            self._nudging = False
+    async def nudge(self) -> int:
+        """Make the watch tell how far it is. Returns a revision that it is sure to bring, 0 for none.
+
+        Raises `StoreError`.
+        """
+        if not self.progress_is_right:
+            answer = await self._api.txn({"success": [{"put": {"key": self._keys.marker}}]})
+            return int(answer["header"]["revision"])
+        if self._stream is not None:
+            try:
+                await self._stream.send(self._api.encode("WatchRequest", {"progress": {}}), CALL_TIMEOUT_S)
+            except GrpcError as error:
+                raise store_error(error, write=False) from error
+        return 0
 
     def restart(self) -> None:
         """The watch tells nothing although it should: try another one."""
@@ -117,18 +151,17 @@ class Feed:
         self.fault = str(error)
         await self._clock.sleep(self._backoff.next_s())
 
-    async def _read_all(self) -> tuple[list[Entry], int]:
+    async def _read_all(self, revision: int) -> list[Entry]:
         entries: list[Entry] = []
-        start, revision = self._keys.first, 0
+        start = self._keys.first
         while True:
             page = await self._api.range(
                 {"key": start, "range_end": self._keys.end, "limit": PAGE_KEYS, "revision": revision}
             )
-            revision = revision or page["header"]["revision"]
             kvs = page.get("kvs", ())
             entries += [self._entry(kv) for kv in kvs if kv["key"] != self._keys.marker]
             if not page.get("more"):
-                return entries, revision
+                return entries
             start = kvs[-1]["key"] + b"\0"
             await asyncio.sleep(0)
 
@@ -186,9 +219,10 @@ class Feed:
             raise self._cancelled(answer)
         if answer.get("created"):
             self.connects += 1
-            self.fault = ""
+            self.fault, self.live = "", False
             self._backoff.reset()
         elif answer["events"]:
+            self.live = True
             self.cache.apply(self._records(answer["events"]))
         elif answer.get("watch_id", 0) != _BROADCAST or self.progress_is_right:
             self.cache.advance(answer["header"]["revision"])

@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 PROMPT_S = 0.05
 """The watch brings what was just written well within this; then it is asked how far it is."""
+FIRST_S = 0.3
+"""The same for a new watch: etcd looks every 0.1 s which of those has to catch up."""
 PATIENCE_S = 5.0
 """The watch has this long to follow, reconnecting included."""
 
@@ -81,22 +83,23 @@ class Freshness:
 
     async def _catch_up(self) -> None:
         """Where nothing comes by itself, the missing revisions are not ours: the watch must be asked."""
-        wait_s = PROMPT_S
+        wait_s = PROMPT_S if self._feed.live else FIRST_S
         while self._feed.cache.revision < self._target:
             try:
                 async with asyncio.timeout(wait_s):
                     await self._feed.cache.reached(self._target)
             except TimeoutError:
-                await self._nudge()
+                await self._feed.cache.reached(await self._nudge())
                 wait_s = min(2 * wait_s, 1.0)
 
-    async def _nudge(self) -> None:
+    async def _nudge(self) -> int:
         if self._feed.fault:
-            return  # A watch that is made anew brings what is missing.
+            return 0  # A watch that is made anew brings what is missing.
         try:
-            await self._feed.nudge()
+            return await self._feed.nudge()
         except StoreError as error:  # Readers run out of patience by themselves.
             log.debug("etcd's watch was not asked how far it is", error=str(error))
+            return 0
 
 
 def _fail(waiting: list[asyncio.Future[int]], error: BaseException) -> None:
