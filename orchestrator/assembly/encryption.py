@@ -148,8 +148,8 @@ class Encryption:
         count = await reseal()
         if len(self.sealer.keyring.keys) > 1:
             self.sealer.use(self.sealer.keyring.only_primary())
-            keys.save(self._file, self.sealer.keyring)
-        self._write_mark(done=True)
+            await asyncio.to_thread(keys.save, self._file, self.sealer.keyring)
+        await asyncio.to_thread(self._write_mark, done=True)
         return count
 
     async def rotate(self, reseal: Reseal) -> Rotation:
@@ -164,16 +164,16 @@ class Encryption:
             raise ValueError("stored values are being rewritten already: try again when that is done")
         async with self._rewriting:
             if self.in_line or len(self.sealer.keyring.keys) == 1:
-                self._add_key()
+                await self._add_key()
             before = len(self.sealer.keyring.keys)
             count = await self._bring_in_line(reseal)
         return Rotation(self.sealer.keyring.primary.id, count, before - 1)
 
-    def _add_key(self) -> None:
+    async def _add_key(self) -> None:
         keyring = self.sealer.keyring.with_new(self._now())
-        keys.save(self._file, keyring)  # on disk before anything is sealed with it
+        await asyncio.to_thread(keys.save, self._file, keyring)  # on disk before anything is sealed with it
         self.sealer.use(keyring)
-        self._write_mark(done=False)
+        await asyncio.to_thread(self._write_mark, done=False)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now_s(), UTC).isoformat(timespec="seconds")
