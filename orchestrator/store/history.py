@@ -6,6 +6,7 @@ before it revision, creation and version. So a revision in the past costs some f
 nothing for keys that do not change. Each event links to the one before it of the same key.
 """
 
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -45,13 +46,14 @@ class History:
         """Values beyond `memory_bytes` are let go of; with None none is."""
         self.hot_bytes = 0
         """What the whole events hold beside live entries."""
-        self._memory_bytes = memory_bytes
+        self._hot_bytes_max = sys.maxsize if memory_bytes is None else memory_bytes
         self._base = 0
         self._split = 0
         self._hot: list[Event] = []
         self._links = array("q")
         """For every event the sequence number of the one before it of its key, or -1."""
-        self._last: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        """Sequence number of every key's newest event."""
         self._keys: list[str] = []
         self._revisions = array("Q")
         self._before = array("Q")
@@ -63,27 +65,20 @@ class History:
     def __len__(self) -> int:
         return len(self._links)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._last
-
-    def __iter__(self) -> Iterator[str]:
-        """Every key that changed, once."""
-        return iter(self._last)
-
     @property
     def cold_bytes(self) -> int:
         """What the events take whose values left memory."""
         return len(self._keys) * COLD_EVENT_BYTES
 
-    def append(self, event: Event) -> None:
-        """Remember a new event, and let go of values beyond the bound."""
-        key = event.key
-        self._links.append(self._last.get(key, -1))
-        self._last[key] = self._base + len(self._links) - 1
-        self._hot.append(event)
-        self.hot_bytes += size_of(event.previous)
-        if self._memory_bytes is not None and self.hot_bytes > self._memory_bytes:
-            self._demote(self._memory_bytes * 7 // 8)
+    def append(self, event: Event, size_bytes: int) -> None:
+        """Remember a new event, whose previous entry has this size, and let go of values beyond the bound."""
+        key, last, hot = event.key, self.last, self._hot
+        self._links.append(last.get(key, -1))
+        last[key] = self._split + len(hot)
+        hot.append(event)
+        self.hot_bytes += size_bytes
+        if self.hot_bytes > self._hot_bytes_max:
+            self._demote(self._hot_bytes_max * 7 // 8)
 
     def _demote(self, bytes_max: int) -> None:
         count = 0
@@ -107,8 +102,8 @@ class History:
         ended = []
         for seq in range(self._base, end):
             key = self._key(seq)
-            if self._last[key] == seq:
-                del self._last[key]
+            if self.last[key] == seq:
+                del self.last[key]
                 ended.append(key)
         cold = min(end, self._split) - self._base
         for column in (
@@ -164,7 +159,7 @@ class History:
 
     def entry_before(self, key: str, revision: int) -> tuple[bool, Entry | Cold | None]:
         """Whether `key` changed after `revision`, and if so what it was before the first such change."""
-        seq = self._last.get(key, -1)
+        seq = self.last.get(key, -1)
         found = -1
         while seq >= self._base and self._revision(seq) > revision:
             found = seq

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from google_crc32c import extend
+from msgspec import Struct
 
 MAGIC = b"OBAT"
 SEAL_MAGIC = b"OSEA"
@@ -52,7 +53,7 @@ class Sealer(Protocol):
     def unseal(self, key: str, stored: bytes) -> bytes: ...
 
 
-class Operation(NamedTuple):
+class Operation(Struct, frozen=True, gc=False):
     """One step of a record. Which fields count depends on `kind`."""
 
     kind: int
@@ -61,7 +62,7 @@ class Operation(NamedTuple):
     value: bytes
 
 
-class Record(NamedTuple):
+class Record(Struct, frozen=True, gc=False):
     """One transaction. `revision` is its own, or for bookkeeping records the newest one before it."""
 
     revision: int
@@ -125,10 +126,11 @@ def _unsealed(sealer: Sealer, kind: int, key: str, stored: bytes) -> bytes:
 def encode_record(record: Record, seed: int, sealer: Sealer | None = None) -> bytes:
     """Bytes of `record`, checksum included."""
     parts = [b""]
-    for kind, lease, key, value in record.operations:
-        key_bytes = key.encode()
-        stored = value if sealer is None else _sealed(sealer, kind, key, value)
-        parts += (OPERATION.pack(kind, 0, len(key_bytes), len(stored), lease), key_bytes, stored)
+    for step in record.operations:
+        key_bytes, stored = step.key.encode(), step.value
+        if sealer is not None:
+            stored = _sealed(sealer, step.kind, step.key, stored)
+        parts += (OPERATION.pack(step.kind, 0, len(key_bytes), len(stored), step.lease), key_bytes, stored)
     body = b"".join(parts)
     head = RECORD.pack(0, len(body), record.revision, len(record.operations))[4:]
     return b"%s%s%s" % (extend(extend(seed, head), body).to_bytes(4, "little"), head, body)

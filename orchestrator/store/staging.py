@@ -81,9 +81,10 @@ class Staging:
 
     def landed(self, record: Record) -> None:
         """`record` is durable and applied."""
-        for kind, lease, key, _ in record.operations:
-            if kind == END:
-                self._ending.discard(lease)
+        for step in record.operations:
+            key = step.key
+            if step.kind == END:
+                self._ending.discard(step.lease)
             elif key and (staged := self._keys.get(key)) and staged.record == record.revision:
                 del self._keys[key]
 
@@ -160,7 +161,7 @@ class Staging:
     def _record(self, steps: list[Operation]) -> Record:
         self._revision += 1
         revision = self._revision
-        for kind, lease, key, _ in steps:
-            if key:
-                self._keys[key] = _Staged(revision, revision if kind == PUT else 0, lease)
+        for step in steps:
+            if step.key:
+                self._keys[step.key] = _Staged(revision, revision if step.kind == PUT else 0, step.lease)
         return Record(revision, steps)

@@ -14,7 +14,7 @@ from typing import cast
 
 from orchestrator.api.item import Item
 from orchestrator.base.clock import Clock
-from orchestrator.store.history import History, size_of
+from orchestrator.store.history import ENTRY_OVERHEAD_BYTES, History, size_of
 from orchestrator.store.interface import CompactedError, Entry, Event, FutureRevisionError, RangeResult
 from orchestrator.store.leases import Leases
 from orchestrator.store.record import (
@@ -158,19 +158,19 @@ class State:
         return events
 
     def _put(self, operation: Operation, revision: int) -> Event:
-        _, lease, key, value = operation
-        previous = self._live.get(key)
+        key, value, lease = operation.key, operation.value, operation.lease
+        live = self._live
+        previous = live.get(key)
         if previous is None:
             entry = Entry(key, Item(value, revision), revision, 1, lease)
             self._keys.add(key)
-            if key in self.history:
+            if key in self.history.last:
                 self._gone.remove(key)
         else:
             key = previous.key
-            item = Item(value, revision)
-            entry = Entry(key, item, previous.create_revision, previous.version + 1, lease)
-        self._live[key] = entry
-        self.live_bytes += size_of(entry)
+            entry = Entry(key, Item(value, revision), previous.create_revision, previous.version + 1, lease)
+        live[key] = entry
+        self.live_bytes += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
         if lease:
             self.leases.attach(lease, key)
         return self._remember(Event(revision, key, entry, previous), lease)
@@ -183,21 +183,24 @@ class State:
 
     def _remember(self, event: Event, lease: int) -> Event:
         previous = event.previous
-        if previous is not None:
-            self.live_bytes -= size_of(previous)
-            if previous.lease and previous.lease != lease:
-                self.leases.detach(previous.lease, event.key)
-        self.history.append(event)
+        if previous is None:
+            self.history.append(event, ENTRY_OVERHEAD_BYTES)
+            return event
+        size = len(event.key) + len(previous.item.raw) + ENTRY_OVERHEAD_BYTES
+        self.live_bytes -= size
+        if previous.lease and previous.lease != lease:
+            self.leases.detach(previous.lease, event.key)
+        self.history.append(event, size)
         return event
 
     def _account(self, operation: Operation, revision: int) -> None:
-        kind, lease, key, value = operation
+        kind, value = operation.kind, operation.value
         if kind == KEPT:
-            self._restore(lease, key, value, revision)
+            self._restore(operation, revision)
         elif kind == GRANT:
-            self.leases.grant(lease, number_of(value))
+            self.leases.grant(operation.lease, number_of(value))
         elif kind == END:
-            self.leases.end(lease)
+            self.leases.end(operation.lease)
         elif kind == COMPACT:
             self.floor = max(self.floor, number_of(value))
         elif kind == SNAPSHOT:
@@ -206,7 +209,8 @@ class State:
         else:
             raise ValueError(f"operation of kind {kind} is not known")
 
-    def _restore(self, lease: int, key: str, value: bytes, revision: int) -> None:
+    def _restore(self, operation: Operation, revision: int) -> None:
+        key, value, lease = operation.key, operation.value, operation.lease
         created, version = PAIR.unpack_from(value)
         created = revision if created == revision else created  # One number in memory, not two.
         entry = Entry(key, Item(value[PAIR.size :], revision), created, version, lease)
@@ -224,7 +228,7 @@ class State:
         """From now on everything can be read."""
         live = self._live
         self._keys = SortedKeys(sorted(live))
-        self._gone = SortedKeys(sorted(key for key in self.history if key not in live))
+        self._gone = SortedKeys(sorted(key for key in self.history.last if key not in live))
 
     def hold(self, revision: int) -> None:
         """Keep what is needed to read at `revision` until `release`, whatever the floor is."""
