@@ -31,6 +31,7 @@ def write_store(
     position = Position(number, NO_CHAIN, 0, HEADER_BYTES, 0)
     writer = SnapshotWriter(disk, directory, header_of(header.store_id, state.revision, position), sealer)
     try:
+        writer.begin()
         _write_entries(writer, state)
         file = writer.finish(state.leases.last)
     except BaseException:

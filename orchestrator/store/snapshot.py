@@ -125,23 +125,28 @@ class SnapshotFile(PinnedFile):
 
 
 class SnapshotWriter:
-    """Writes one snapshot. All methods block; one thread at a time."""
+    """Writes one snapshot. All methods but `__init__` block; one thread at a time."""
 
     def __init__(self, disk: Disk, directory: Path, header: Header, sealer: Sealer | None) -> None:
         self._disk = disk
         self._directory = directory
+        self._header = header
         self._sealer = sealer
         self._batch = 0
         self._unsynced = 0
-        final = snapshot_path(directory, header.base_revision)
-        temporary = final.with_name(final.name + ".tmp")
-        self._file = SnapshotFile(disk, temporary, disk.create(temporary), header)
-        try:
-            disk.write(self._file.fd, header.encode(), 0)
-        except BaseException:
-            self.abort()
-            raise
-        self._final = final
+        self._final = snapshot_path(directory, header.base_revision)
+        self._begun: SnapshotFile | None = None
+
+    def begin(self) -> None:
+        """Make the temporary file. From now on either `finish` or `abort` is to be called."""
+        temporary = self._final.with_name(self._final.name + ".tmp")
+        self._begun = SnapshotFile(self._disk, temporary, self._disk.create(temporary), self._header)
+        self._disk.write(self._file.fd, self._header.encode(), 0)
+
+    @property
+    def _file(self) -> SnapshotFile:
+        assert self._begun is not None
+        return self._begun
 
     def add(self, records: Sequence[Record]) -> None:
         """One more batch."""
@@ -168,7 +173,9 @@ class SnapshotWriter:
 
     def abort(self) -> None:
         """Leave nothing behind. A file that already has its final name is complete and may stay."""
-        file = self._file
+        file = self._begun
+        if file is None:
+            return
         file.close()
         if file.path.suffix == ".tmp":
             self._disk.unlink(file.path)

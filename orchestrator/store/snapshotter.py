@@ -95,10 +95,9 @@ class Snapshotter:
         position, last_lease = self._committer.published, leases.last
         header = header_of(log_.header.store_id, revision, position)
         records = [granted(lease.id, lease.ttl_s) for lease in leases.all()]
-        writer = await self._in_thread(
-            lambda: SnapshotWriter(self._disk, self._directory, header, self._sealer)
-        )
+        writer = SnapshotWriter(self._disk, self._directory, header, self._sealer)
         try:
+            await self._in_thread(writer.begin)
             for start in range(0, len(records), SLICE_ENTRIES):
                 await self._add(writer, records[start : start + SLICE_ENTRIES])
             await self._add_entries(writer, revision)
