@@ -24,6 +24,7 @@ from orchestrator.base.clock import SystemClock
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import Put, Txn, Watch
 from tests.bench import etcd_peer
+from tests.bench.heartbeats import measure_heartbeats
 from tests.bench.report import paused_share, percentile, row
 
 VALUE = b'{"metadata":{"name":"bench"},"data":"' + b"x" * 985 + b'"}'
@@ -252,6 +253,7 @@ PARTS: dict[str, Callable[[Path, float], Awaitable[None]]] = {
     "objects": measure_objects,
     "recovery": measure_recovery,
     "puts": measure_puts,
+    "heartbeats": measure_heartbeats,
 }
 
 
