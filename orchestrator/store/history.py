@@ -9,7 +9,6 @@ nothing for keys that do not change. Each event links to the one before it of th
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import cast
 
@@ -148,14 +147,6 @@ class History:
     def end(self) -> int:
         """Sequence number of the next event."""
         return self._base + len(self._links)
-
-    def changes(self, start: int) -> Iterator[tuple[str, bool]]:
-        """Key, and whether it was there before, of every event from the sequence number `start` on."""
-        if start < self._split:
-            at = start - self._base
-            yield from zip(self._keys[at:], map(bool, self._before[at:]), strict=True)
-        for event in self._hot[max(0, start - self._split) :]:
-            yield event.key, event.previous is not None
 
     def entry_before(self, key: str, revision: int) -> tuple[bool, Entry | Cold | None]:
         """Whether `key` changed after `revision`, and if so what it was before the first such change."""

@@ -22,7 +22,9 @@ from orchestrator.store.archive import Archive
 from orchestrator.store.commit import Committer, finish
 from orchestrator.store.disk import Disk
 from orchestrator.store.files import PinnedFile
+from orchestrator.store.header import HEADER_BYTES
 from orchestrator.store.interface import Entry
+from orchestrator.store.log import Log
 from orchestrator.store.record import Record, Sealer
 from orchestrator.store.settings import LogSettings
 from orchestrator.store.snapshot import SnapshotFile, SnapshotWriter, granted, header_of, kept
@@ -62,8 +64,8 @@ class Snapshotter:
         self._clock = clock
         self._settings = settings
         self._sealer = sealer
-        self._begun_at = 0
-        """How many bytes this process had logged at the last snapshot."""
+        self._begun_at = -_replayed_bytes(committer.log, archive)
+        """How many bytes this process had logged at the last snapshot; less than none where that was an earlier one."""
         self._running = asyncio.Lock()
 
     @property
@@ -151,6 +153,12 @@ class Snapshotter:
         await finish(future)
         result: Result = future.result()
         return result
+
+
+def _replayed_bytes(log_: Log, archive: Archive) -> int:
+    """What the log held beyond the newest snapshot when the store was opened."""
+    written = sum(segment.tail - HEADER_BYTES for segment in log_.segments)
+    return written - (archive.snapshots[-1].header.offset - HEADER_BYTES if archive.snapshots else 0)
 
 
 def _add_kept(writer: SnapshotWriter, entries: list[Entry]) -> None:

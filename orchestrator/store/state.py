@@ -111,11 +111,12 @@ class State:
         count = self._keys.count(prefix, after)
         if at == self.revision:
             return count
-        first: dict[str, bool] = {}
-        for key, was_there in self.history.changes(self.history.after(at)):
-            if key > after and key.startswith(prefix):
-                first.setdefault(key, was_there)
-        return count + sum(was_there - (key in self._live) for key, was_there in first.items())
+        history, start = self.history, self.history.after(at)
+        for key, newest in history.last.items():
+            if newest >= start and key > after and key.startswith(prefix):
+                _, before = history.entry_before(key, at)
+                count += (before is not None) - (key in self._live)
+        return count
 
     def entries(self) -> list[Entry]:
         """The newest entry of every key, in key order."""

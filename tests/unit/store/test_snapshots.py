@@ -12,6 +12,8 @@ from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.header import DamagedLogError
 from orchestrator.store.interface import CompactedError, Delete, Put, Txn
+from orchestrator.store.keyring import Keyring
+from orchestrator.store.sealing import Sealer
 from orchestrator.store.settings import LogSettings
 
 Image = list[tuple[str, bytes, int, int, int, int]]
@@ -244,3 +246,49 @@ async def test_damaged_snapshot_is_named_when_it_is_needed(tmp_path: Path, lazy_
     newer.write_bytes(whole[:-20])
     with pytest.raises(DamagedLogError, match=r"no end|ends inside"):
         await opened(tmp_path, lazy_disk)
+
+
+async def test_what_was_logged_before_a_restart_counts_towards_the_next_snapshot(
+    tmp_path: Path, lazy_disk: Disk
+) -> None:
+    settings = LogSettings(segment_bytes=16 * 1024, snapshot_bytes=30_000)
+    for n in range(6):
+        store = await opened(tmp_path, lazy_disk, settings)
+        for _ in range(10):
+            await store.transact(Txn((), (Put("/a", b"x" * 1000),)))
+        due = store._snapshotter.is_due or store.stats()["snapshots_total"]
+        assert bool(due) == (n >= 2) or snapshots(tmp_path)
+        await store.close()
+    assert snapshots(tmp_path)
+
+
+async def test_sealed_values_are_plain_in_memory_only(tmp_path: Path, lazy_disk: Disk) -> None:
+    """In segments and in snapshots they are not; reads of the past, of a restart and of watches open them."""
+    sealer = Sealer(Keyring().with_new("2026-01-01T00:00:00Z"), ("/secret/",))
+    settings = LogSettings(history_memory_bytes=0)
+
+    async def start() -> LogStore:
+        return await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk, settings=settings, sealer=sealer)
+
+    store = await start()
+    for n in range(3):
+        puts = (Put("/secret/a", b"hidden %d" % n), Put("/plain/a", b"shown %d" % n))
+        await store.transact(Txn((), puts))
+        await store.snapshot()
+    await store.compact(1)
+    assert [entry.value for entry in (await store.range("/", revision=1)).entries] == [
+        b"shown 0",
+        b"hidden 0",
+    ]
+    on_disk = b"".join(contents(tmp_path).values())
+    assert b"shown" in on_disk and b"hidden" not in on_disk
+    await store.close()
+    store = await start()
+    assert [entry.value for entry in (await store.range("/")).entries] == [b"shown 2", b"hidden 2"]
+    await store.transact(Txn((), (Put("/secret/a", b"hidden 3"),)))
+    watch = store.watch("/secret/", 3)
+    (event,) = await anext(watch)
+    assert event.entry is not None and event.entry.value == b"hidden 3"
+    assert event.previous is not None and event.previous.value == b"hidden 2"
+    watch.close()
+    await store.close()
