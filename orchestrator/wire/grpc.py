@@ -127,7 +127,7 @@ class GrpcClient:
             answer = await call(request, timeout=max(0.01, until_s - loop.time()), metadata=tuple(metadata))
         except grpc.aio.AioRpcError as error:
             failure = _failure(error, endpoint, sent=True)
-            if failure.code == "UNAVAILABLE":
+            if failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 self.move_on(endpoint)
             raise failure from None
         return bytes(answer)

@@ -184,6 +184,9 @@ class Feed:
         except GrpcError as error:
             self._api.move_on(stream.endpoint)
             raise store_error(error, write=False) from error
+        except UnavailableError:
+            self._api.move_on(stream.endpoint)
+            raise
         finally:
             self._stream = None
             stream.cancel()
