@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.errors import StartupError
+from orchestrator.store.settings import LogSettings
 
 DEFAULT_CONFIG_FILE = Path("/etc/orchestrator/config.toml")
+
+
+_LOG = LogSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,12 @@ class Config:
     cluster_domain: str = "cluster.local"
     node_port_range: str = "30000-32767"
     store: str = "log"
+    store_segment_bytes: int = _LOG.segment_bytes
+    store_snapshot_bytes: int = _LOG.snapshot_bytes
+    store_history_s: int = int(_LOG.history_s)
+    store_history_bytes: int = _LOG.history_bytes
+    store_history_memory_bytes: int = _LOG.history_memory_bytes
+    """Of the log; see `LogSettings`."""
     etcd_endpoints: tuple[str, ...] = ()
     etcd_ca: str = ""
     """Path of the CA (PEM) of etcd's certificate; empty trusts the system's."""
@@ -82,9 +92,20 @@ class Config:
         _choice(self.runtime, "runtime", ("auto", "docker", "containerd", "simulated"))
         _choice(self.store, "store", ("log", "etcd"))
         self._check_etcd()
+        self.log_settings()
         _choice(self.log_level, "log_level", ("debug", "info", "warning", "error"))
         _choice(self.log_format, "log_format", ("auto", "json", "console"))
         self.node_ports()
+
+    def log_settings(self) -> LogSettings:
+        """What the settings that begin with `store_` say. Raises `StartupError` for one out of bounds."""
+        return LogSettings(
+            segment_bytes=self.store_segment_bytes,
+            snapshot_bytes=self.store_snapshot_bytes,
+            history_s=float(self.store_history_s),
+            history_bytes=self.store_history_bytes,
+            history_memory_bytes=self.store_history_memory_bytes,
+        )
 
     def _check_etcd(self) -> None:
         if self.store == "etcd" and not self.etcd_endpoints:

@@ -78,8 +78,9 @@ def _open(
 
 
 async def _open_log(config: Config, clock: Clock, supervisor: Supervisor, sealer: Sealer) -> LogStore:
+    path, settings = config.data_dir / "store", config.log_settings()
     try:
-        return await LogStore.open(config.data_dir / "store", clock, supervisor, sealer=sealer)
+        return await LogStore.open(path, clock, supervisor, settings=settings, sealer=sealer)
     except DamagedLogError as error:
         raise StartupError(
             f"The store does not open: {error}.",

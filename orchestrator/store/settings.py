@@ -1,4 +1,4 @@
-"""What an operator may set about the embedded store. Filled from `[store]` of the config; read by the engine."""
+"""What an operator may set about the embedded store. Filled by `config`; read by the engine."""
 
 from dataclasses import dataclass, fields
 
@@ -44,6 +44,6 @@ class LogSettings:
             least, most = _LEAST[field.name], _MOST[field.name]
             if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
                 raise StartupError(
-                    f"store.{field.name} is {value!r}.",
+                    f"store_{field.name} is {value!r}.",
                     f"Give a number from {least} to {most} in the config.",
                 )

@@ -75,3 +75,13 @@ def test_a_fault_in_the_file_is_named(tmp_path, text, flags, word):
     file.write_text(text)
     with pytest.raises(StartupError, match=word):
         load(file, flags)
+
+
+def test_the_logs_settings_are_handed_on_within_their_bounds(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("store_segment_bytes = 65536\nstore_history_s = 60\n")
+    settings = load(file, {}).log_settings()
+    assert (settings.segment_bytes, settings.history_s) == (65536, 60.0)
+    file.write_text("store_segment_bytes = 1\n")
+    with pytest.raises(StartupError, match="store_segment_bytes is 1"):
+        load(file, {}).check()
