@@ -5,9 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from math import inf
 
+from orchestrator.base.clock import VirtualClock
 from orchestrator.store.engine import LogStore
 from tests.store.ledger import (
     SMALL,
@@ -17,12 +18,10 @@ from tests.store.ledger import (
     Told,
     Workload,
     check,
-    check_writing,
     reopen,
-    told_by,
 )
-from tests.store.medium import Medium
-from tests.store.memory_disk import Image, Mark, MemoryDisk, Op
+from tests.store.medium import Medium, torn
+from tests.store.memory_disk import Image, Mark, MemoryDisk, Op, Sync, SyncNames, Write
 
 
 class CrashError(AssertionError):
@@ -45,13 +44,20 @@ class Recording:
 
 @dataclass(frozen=True)
 class Point:
-    """A moment at which the power goes."""
+    """A moment at which the power goes, or (`written`) only the process, which had asked for so much of the disk."""
 
     number: int
     op: str
     how: str
     image: Image
     told: Told
+    written: list[Op] | None = None
+
+    def disk(self, first: Image) -> MemoryDisk:
+        return MemoryDisk(self.image) if self.written is None else MemoryDisk.resumed(first, self.written)
+
+    def __str__(self) -> str:
+        return f"operation {self.number} ({self.op}), {self.how}"
 
 
 async def record(seed: int, rounds: int, disk: MemoryDisk) -> Recording:
@@ -82,6 +88,28 @@ def points(first: Image, journal: list[Op], told: Told, rng: random.Random, tear
         yield Point(len(journal), "end", how, image, told)
 
 
+def kills(recording: Recording, rng: random.Random, share: float) -> Iterator[Point]:
+    """The process dies during an operation, and the system does not: what was written is in its cache."""
+    told = Told()
+    journal = recording.journal
+    for number, op in enumerate(journal):
+        if isinstance(op, Mark):
+            if isinstance(op.note, Heard):
+                told = op.note.add_to(told)
+        elif rng.random() < share:
+            written = [*journal[:number], *_begun(op, rng)]
+            image = MemoryDisk.resumed(recording.first, written).image()
+            yield Point(number, type(op).__name__, "killed", image, told, written)
+
+
+def _begun(op: Op, rng: random.Random) -> list[Op]:
+    """What an operation that was cut off has done, in the cache alone."""
+    if isinstance(op, Write):
+        parts = torn(op, rng) if rng.random() < 0.5 else [op]
+        return [part._replace(durable=False) if isinstance(part, Write) else part for part in parts]
+    return [] if isinstance(op, Sync | SyncNames) or rng.random() < 0.5 else [op]
+
+
 class Replay:
     """Opens a store from crash points and checks it; equal images are opened once.
 
@@ -102,18 +130,16 @@ class Replay:
 
     async def run(self, wrong_max: int = 1, end_s: float = inf) -> None:
         """Until so many points have gone wrong, which are kept in `wrong`, or `end_s` on the monotonic clock."""
-        recording = self._recording
-        for point in points(recording.first, recording.journal, Told(), self._rng, self._tears):
-            if time.monotonic() > end_s:
-                return
-            if self._rng.random() >= self._share or not self._is_new(point):
-                continue
+        recording, rng = self._recording, self._rng
+        lost = points(recording.first, recording.journal, Told(), rng, self._tears)
+        chosen = (point for point in lost if rng.random() < self._share and self._is_new(point))
+        for point in chain(kills(recording, rng, self._share), chosen):
             try:
-                await self._try(point, nested=self._rng.random() < self._nested)
+                await self._try(point, nested=point.written is None and rng.random() < self._nested)
             except CrashError as error:
                 self.wrong.append(error)
-                if len(self.wrong) >= wrong_max:
-                    return
+            if len(self.wrong) >= wrong_max or time.monotonic() > end_s:
+                return
 
     def _is_new(self, point: Point) -> bool:
         files = sorted((path, file.size, bytes(file.data)) for path, file in point.image.items())
@@ -125,47 +151,58 @@ class Replay:
     async def _try(self, point: Point, nested: bool) -> None:
         self.opened += 1
         self.kinds[f"{point.op}, {point.how}"] += 1
-        disk = MemoryDisk(point.image)
+        disk = point.disk(self._recording.first)
         try:
-            told = await self._come_back(disk, point.told)
+            work = await self._come_back(disk, point.told)
         except Exception as error:
-            where = f"power lost in operation {point.number} ({point.op}), {point.how}: {error!r}"
-            raise CrashError(where, point.image) from error
+            raise CrashError(f"{point}: {error!r}", point.image) from error
         if nested:
-            opening = list(takewhile(lambda op: not isinstance(op, Mark), disk.journal))
-            for again in points(disk.first_image(), opening, point.told, self._rng, 1):
-                if again.op != "end" and self._is_new(again):
-                    await self._try(replace(again, how=f"{point.how}, then {again.how}"), nested=False)
-        await self._lose_power_again(point, disk, told)
+            await self._crash_while_opening(point, disk)
+        await self._lose_power_again(point, disk, work)
 
-    async def _come_back(self, disk: MemoryDisk, told: Told) -> Told:
-        """Open, check, and go on writing; what clients then know."""
-        store = await reopen(disk)
+    async def _crash_while_opening(self, point: Point, disk: MemoryDisk) -> None:
+        opening = list(takewhile(lambda op: not isinstance(op, Mark), disk.journal))
+        for again in points(disk.first_image(), opening, point.told, self._rng, 1):
+            if again.op != "end" and self._is_new(again):
+                how = f"{point}, then while opening {again.how}"
+                await self._try(replace(again, how=how), nested=False)
+
+    async def _come_back(self, disk: MemoryDisk, told: Told) -> Workload:
+        """Open, check, and go on: with one write or with many."""
+        clock = VirtualClock()
+        store = await reopen(disk, clock=clock)
         try:
-            disk.mark(Heard(revision=store.revision, floor=store.compact_revision))
+            disk.mark("open")
             await check(store, self._recording.history, told, self._rng)
-            told = await check_writing(store, told_by(disk.journal, told))
+            told = Heard(revision=store.revision).add_to(told)
+            work = Workload(
+                disk,
+                self._rng.randrange(1 << 30),
+                writers=3,
+                rounds=self._rng.choice((0, 0, 0, 0, 8)),
+                history=self._recording.history.until(store.revision),
+                told=told,
+                clock=clock,
+            )
+            await work.run(store)
+            await work.put_one(store)
         finally:
             await store.close()
-        assert not disk.open_files, disk.open_files
-        return told
+        return work
 
-    async def _lose_power_again(self, point: Point, disk: MemoryDisk, told: Told) -> None:
-        """What a recovered store showed and acknowledged is on disk, too."""
+    async def _lose_power_again(self, point: Point, disk: MemoryDisk, work: Workload) -> None:
+        """What a store that came back showed and acknowledged is on disk, too."""
         medium = Medium(disk.first_image())
         for op in disk.journal:
             medium.apply(op)
-        image = medium.nothing_kept()
-        store = None
-        try:
-            store = await reopen(MemoryDisk(image))
-            assert store.revision >= told.revision, f"{store.revision} after {told.revision} was shown"
-            entry = await store.get("/after")
-            assert entry and entry.revision == told.revision
-        except Exception as error:
-            raise CrashError(
-                f"after {point.how} at {point.number}, power lost again: {error!r}", image
-            ) from error
-        finally:
-            if store:
-                await store.close()
+        first, *others = medium.images(None, self._rng, 1)
+        for how, image in (first, *self._rng.sample(others, min(1, len(others)))):
+            store = None
+            try:
+                store = await reopen(MemoryDisk(image))
+                await check(store, work.history, work.told, self._rng)
+            except Exception as error:
+                raise CrashError(f"{point}; later power lost, {how}: {error!r}", image) from error
+            finally:
+                if store:
+                    await store.close()

@@ -27,7 +27,7 @@ TIMEOUT_S = 30
 
 
 class FailingDisk(MemoryDisk):
-    """Call number `at` fails with `code`, and all after it if `lasting`. `failed` names the calls that did.
+    """Call number `at` of a verb fails with `code`, and all of any verb after it if `lasting`.
 
     What a failed call leaves is the worst that the kernel may leave: a part of a write in the cache, of which
     nobody knows whether it gets to the medium; after a failed sync the same holds for everything unsynced.
@@ -35,21 +35,29 @@ class FailingDisk(MemoryDisk):
 
     def __init__(self, code: int, lasting: bool, rng: random.Random) -> None:
         super().__init__()
-        self.calls = 0
+        self.calls: list[str] = []
+        """Names of all calls since `begin`."""
         self.failed: list[str] = []
-        self._at = 0
+        """Names of those that failed."""
+        self.begin()
         self._code = code
         self._lasting = lasting
         self._rng = rng
 
-    def begin(self, at: int) -> None:
-        """Count from now on, and fail at call `at`; 0 is never."""
-        self.calls = 0
+    def begin(self, at: int = 0, verb: str = "") -> None:
+        """Count from now on, and fail at call `at` of `verb`; 0 is never."""
+        self.calls = []
         self._at = at
+        self._verb = verb
+        self._broken = False
 
     def _fails(self, verb: str) -> bool:
-        self.calls += 1
-        if not self._at or self.calls < self._at or (self.calls > self._at and not self._lasting):
+        self.calls.append(verb)
+        if verb == self._verb:
+            self._at -= 1
+        if verb == self._verb and self._at == 0:
+            self._broken = self._lasting
+        elif not self._broken:
             return False
         if self._code == SHORT and verb != "write_some":
             return False
@@ -156,6 +164,7 @@ class FailingDisk(MemoryDisk):
 class Fault:
     """Which call fails, and how."""
 
+    verb: str
     at: int
     code: int
     lasting: bool
@@ -166,7 +175,8 @@ class Fault:
     def __str__(self) -> str:
         name = "short write" if self.code == SHORT else errno.errorcode[self.code]
         later = " and all later ones" if self.lasting else ""
-        return f"{name} at call {self.at}{later} of {'an old' if self.again else 'a new'} store, seed {self.seed}"
+        store = "an old" if self.again else "a new"
+        return f"{name} at {self.verb} number {self.at}{later}, {store} store, seed {self.seed}"
 
 
 class Trial:
@@ -177,6 +187,8 @@ class Trial:
         self._rng = random.Random(fault.seed)
         self.disk = FailingDisk(fault.code, fault.lasting, self._rng)
         self.work = Workload(self.disk, fault.seed, writers=3, rounds=rounds)
+        self.calls: list[str] = []
+        """Made while it was open and watched."""
 
     async def run(self) -> str:
         """What came of it: "refused to open", "stopped", "went on". Raises `AssertionError`."""
@@ -193,7 +205,7 @@ class Trial:
             store = await self._open()
             await self.work.run(store)
             await store.close()
-        self.disk.begin(self.fault.at)
+        self.disk.begin(self.fault.at, self.fault.verb)
         try:
             store = await self._open()
         except (OSError, OrchestratorError):
@@ -201,6 +213,7 @@ class Trial:
             return "refused to open"
         try:
             await self.work.run(store)
+            self.calls = list(self.disk.calls)
             await self._check_running(store)
             return "went on" if store.healthy else "stopped"
         finally:
@@ -214,7 +227,7 @@ class Trial:
         """Reads go on; writes go on, or are refused for good and for a reason that is told."""
         await self._check_reads(store)
         if self.fault.lasting and store.healthy:
-            self.disk.begin(0)
+            self.disk.begin()
         if store.healthy:
             assert not store.fault and not self.work.stopped
             await self._write_until_it_works(store)
@@ -224,7 +237,7 @@ class Trial:
         assert set(self.disk.failed) - REFUSING or self.fault.code != errno.ENOSPC, (
             "stopped for lack of space"
         )
-        self.disk.begin(0)
+        self.disk.begin()
         for _ in range(3):
             try:
                 await store.transact(Txn((), (Put("/never", b"1"),)))
@@ -273,11 +286,11 @@ class Trial:
             raise AssertionError(f"{how}: {error!r}") from error
 
 
-async def calls_without_fault(seed: int, rounds: int, again: bool) -> int:
-    """How many calls there are to fail."""
-    trial = Trial(Fault(0, errno.EIO, False, seed, again), rounds)
+async def calls_without_fault(seed: int, rounds: int, again: bool) -> list[str]:
+    """The calls that there are to fail."""
+    trial = Trial(Fault("", 0, errno.EIO, False, seed, again), rounds)
     assert await trial.run() == "went on"
-    return trial.disk.calls
+    return trial.calls
 
 
 async def every_fault(seed: int, rounds: int) -> list[Fault]:
@@ -285,13 +298,23 @@ async def every_fault(seed: int, rounds: int) -> list[Fault]:
     ways = [(code, lasting) for code in (errno.EIO, errno.ENOSPC) for lasting in (False, True)]
     faults = []
     for again in (False, True):
-        calls = await calls_without_fault(seed, rounds, again)
-        faults += [
-            Fault(at, code, lasting, seed, again)
-            for at in range(1, calls + 1)
-            for code, lasting in [*ways, (SHORT, True)]
-        ]
+        counts = Counter(await calls_without_fault(seed, rounds, again))
+        for verb, count in counts.items():
+            extra = [(SHORT, True)] if verb == "write_some" else []
+            faults += [
+                Fault(verb, at, code, lasting, seed, again)
+                for at in range(1, count + 1)
+                for code, lasting in [*ways, *extra]
+            ]
     return faults
+
+
+def some_of_each(faults: Iterable[Fault], rng: random.Random, count: int) -> list[Fault]:
+    """So many for each kind of call."""
+    by_verb: dict[str, list[Fault]] = {}
+    for fault in faults:
+        by_verb.setdefault(fault.verb, []).append(fault)
+    return [fault for found in by_verb.values() for fault in rng.sample(found, min(count, len(found)))]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.base.clock import VirtualClock
+from orchestrator.base.clock import Clock, VirtualClock
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import (
@@ -22,15 +22,23 @@ from orchestrator.store.interface import (
     NoSpaceError,
     Put,
     StoppedError,
+    StoreError,
     Txn,
+    Watch,
 )
 from orchestrator.store.settings import KIB, LogSettings
 from tests.store.memory_disk import Mark, MemoryDisk
 from tests.store.model import Row, Seen, in_order, row_of
 
 STORE = Path("/memory/store")
-SMALL = LogSettings(segment_bytes=16 * KIB, history_s=40, history_bytes=32 * KIB, snapshot_bytes=4 * KIB)
-"""Rotation, snapshot and compaction every few dozen writes."""
+SMALL = LogSettings(
+    segment_bytes=16 * KIB,
+    history_s=40,
+    history_bytes=32 * KIB,
+    history_memory_bytes=2 * KIB,
+    snapshot_bytes=4 * KIB,
+)
+"""Rotation, snapshot and compaction every few dozen writes; values of the past are read from disk."""
 LONG_S = 100_000
 """A lease that does not end by itself."""
 
@@ -72,6 +80,7 @@ class History:
 
     events: list[Seen] = field(default_factory=list)
     _states: dict[int, dict[str, Row]] = field(default_factory=dict)
+    _built: int = -1
 
     @property
     def revision(self) -> int:
@@ -97,12 +106,13 @@ class History:
 
     def state(self, revision: int) -> list[Row]:
         """Every entry at a revision, in key order."""
-        if not self._states:
+        if self._built != len(self.events):
             self._build()
         return list(self._states[revision].values())
 
     def _build(self) -> None:
         state: dict[str, Row] = {}
+        self._built = len(self.events)
         self._states = {0: {}}
         for seen in self.events:
             if seen.now:
@@ -111,6 +121,10 @@ class History:
                 del state[seen.key]
             self._states[seen.revision] = dict(sorted(state.items()))
 
+    def until(self, revision: int) -> "History":
+        """As it was then; it may go on differently."""
+        return History([seen for seen in self.events if seen.revision <= revision])
+
     def between(self, after: int, until: int) -> list[Seen]:
         return [seen for seen in self.events if after < seen.revision <= until]
 
@@ -118,16 +132,28 @@ class History:
 class Workload:
     """Several writers beside a watch of everything; `told` grows as the disk's journal is marked."""
 
-    def __init__(self, disk: Disk, seed: int, writers: int = 6, rounds: int = 25) -> None:
-        self.history = History()
-        self.told = Told()
+    def __init__(
+        self,
+        disk: Disk,
+        seed: int,
+        writers: int = 6,
+        rounds: int = 25,
+        history: History | None = None,
+        told: Told | None = None,
+        clock: VirtualClock | None = None,
+    ) -> None:
+        """`history` and `told` are what was before, on a store that has something."""
+        self.history = history or History()
+        self.told = told or Told()
+        self.past: list[tuple[int, list[Row]]] = []
+        """What was read of past revisions."""
         self.refused = 0
         """Writes answered with `NoSpaceError`."""
         self.uncertain: list[Txn] = []
         """Answered with `StoppedError`: they may have happened."""
         self.stopped = 0
         """How often that was the answer."""
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self._disk = disk
         self._rng = random.Random(seed)
         self._writers = writers
@@ -141,10 +167,19 @@ class Workload:
         await asyncio.gather(*(self._write(store, number) for number in range(self._writers)))
         await self.catch_up(store, watch)
 
-    async def catch_up(self, store: LogStore, watch: object) -> None:
+    async def put_one(self, store: LogStore) -> None:
+        """The next revision, from nobody but us."""
+        watch = store.watch("/", self.history.revision)
+        self.told = await check_writing(store, self.told)
+        await self.catch_up(store, watch)
+
+    async def catch_up(self, store: LogStore, watch: Watch) -> None:
         while self.history.revision < store.revision:
-            self.history.add(await watch.__anext__())  # type: ignore[attr-defined]
-        watch.close()  # type: ignore[attr-defined]
+            self.history.add(await anext(watch))
+        watch.close()
+        for revision, rows in self.past:
+            assert not revision or rows == self.history.state(revision)
+        self.past.clear()
 
     def _hear(self, heard: Heard) -> None:
         self.told = heard.add_to(self.told)
@@ -166,8 +201,12 @@ class Workload:
                 await asyncio.sleep(0.0005)  # Work in other threads gets on.
 
     async def _step(self, store: LogStore, writer: int) -> None:
-        kind = self._rng.randrange(12)
-        if kind == 0:
+        kind = self._rng.randrange(13)
+        if kind == 12:
+            await self._read_past(store)
+        elif kind == 3 and self._rng.random() < 0.2:
+            await self._renew(store)
+        elif kind == 0:
             ttl_s = self._rng.choice((20, LONG_S))
             lease = await store.lease_grant(ttl_s)
             self._leases.append(lease)
@@ -194,6 +233,24 @@ class Workload:
             raise
         assert all(result.succeeded for result in results)
         self._hear(Heard(revision=max(result.revision for result in results)))
+
+    async def _renew(self, store: LogStore) -> None:
+        try:
+            await store.renew()
+        except OSError:
+            return  # A snapshot failed; nothing has changed.
+        except StoreError as error:
+            if "still in use" not in str(error):
+                raise
+
+    async def _read_past(self, store: LogStore) -> None:
+        """Some past revision, as far as its values come from disk; the disk may fail, and must be named then."""
+        revision = self._rng.randint(store.compact_revision, store.revision)
+        try:
+            found = await store.range("/", revision=revision)
+        except (CompactedError, OSError):
+            return
+        self.past.append((revision, [row_of(entry) for entry in found.entries]))
 
     async def _revoke(self, store: LogStore, lease: int) -> None:
         self._hear(Heard(ending=lease))
@@ -230,8 +287,8 @@ def _is_end_of_lease(there: dict[str, bytes | None]) -> bool:
     return all(value is None for value in there.values())
 
 
-async def reopen(disk: Disk, settings: LogSettings = SMALL, path: Path = STORE) -> LogStore:
-    return await LogStore.open(path, VirtualClock(), disk=disk, settings=settings)
+async def reopen(disk: Disk, settings: LogSettings = SMALL, clock: Clock | None = None) -> LogStore:
+    return await LogStore.open(STORE, clock or VirtualClock(), disk=disk, settings=settings)
 
 
 async def check(store: LogStore, history: History, told: Told, rng: random.Random) -> None:

@@ -110,8 +110,8 @@ class Medium:
             yield f"first {first} names, data kept", self._image(data, names[:first])
             yield f"first {first} names, data lost", self._image([], names[:first])
         for _ in range(tears if data else 0):
-            yield "last write torn", self._image([*data[:-1], *_torn(data[-1], rng)], names)
-            some = [part for change in data if rng.random() < 0.7 for part in _torn(change, rng)]
+            yield "last write torn", self._image([*data[:-1], *torn(data[-1], rng)], names)
+            some = [part for change in data if rng.random() < 0.7 for part in torn(change, rng)]
             yield "some data torn", self._image(some, [name for name in names if rng.random() < 0.5])
 
     def _image(self, data: Sequence[Data], names: Sequence[Names]) -> Image:
@@ -166,7 +166,7 @@ def _rename(paths: dict[str, int], change: Names) -> None:
         paths[change.target] = change.file
 
 
-def _torn(change: Data, rng: random.Random) -> list[Data]:
+def torn(change: Data, rng: random.Random) -> list[Data]:
     """A part of one write: up to any byte, or some sectors; its length alone; or all of it."""
     if not isinstance(change, Write):
         return [change]

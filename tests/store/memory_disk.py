@@ -7,7 +7,7 @@ from the journal, by `medium`. Every method may be called from any thread.
 import errno
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +133,31 @@ class MemoryDisk(Disk):
     def open_files(self) -> list[str]:
         """Paths under which what has not been closed was opened."""
         return sorted([*self._opened.values(), *self._locks.values()])
+
+    @classmethod
+    def resumed(cls, image: Image, journal: Sequence[Op]) -> "MemoryDisk":
+        """As a journal left it, with everything in the cache that a killed process had written."""
+        disk = cls(image)
+        for op in journal:
+            disk._repeat(op)
+            disk._log(op)
+        return disk
+
+    def _repeat(self, op: Op) -> None:
+        if isinstance(op, Write):
+            self._files[op.file].write(op.data, op.offset)
+        elif isinstance(op, Cut) or (isinstance(op, Grow) and op.size > self._files[op.file].size):
+            self._files[op.file].resize(op.size)
+        elif isinstance(op, Link):
+            if op.file == len(self._files):
+                self._files.append(File())
+            self._names[op.path] = op.file
+            self._directories.add(str(Path(op.path).parent))
+        elif isinstance(op, Unlink):
+            self._names.pop(op.path, None)
+        elif isinstance(op, Rename):
+            self._names.pop(op.source, None)
+            self._names[op.target] = op.file
 
     def mark(self, note: object) -> None:
         with self._mutex:
