@@ -120,7 +120,8 @@ class Config:
             raise StartupError("Of etcd_cert and etcd_key only one is set.", "Set both or none.")
         if bool(self.etcd_user) != bool(self.etcd_password_file):
             raise StartupError("Of etcd_user and etcd_password_file only one is set.", "Set both or none.")
-        if not re.fullmatch(r"(/[\w.-]+)+", self.etcd_prefix) or f"{self.etcd_prefix}/".startswith("/orchestrator/"):
+        taken = f"{self.etcd_prefix}/".startswith("/orchestrator/")
+        if taken or not re.fullmatch(r"(/[\w.-]+)+", self.etcd_prefix):
             raise StartupError(
                 f"etcd_prefix {self.etcd_prefix!r} can't be used.",
                 "Write it as /registry: with a slash before, none behind; /orchestrator is taken.",
