@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 
 PROMPT_S = 0.05
 """The watch brings what was just written well within this; then it is asked how far it is."""
-FIRST_S = 0.3
-"""The same for a new watch: etcd looks every 0.1 s which of those has to catch up."""
+MARK_S = 0.2
+"""The same where asking means to write, and for a new watch: etcd lets those catch up every 0.1 s."""
 PATIENCE_S = 5.0
 """The watch has this long to follow, reconnecting included."""
 
@@ -83,7 +83,7 @@ class Freshness:
 
     async def _catch_up(self) -> None:
         """Where nothing comes by itself, the missing revisions are not ours: the watch must be asked."""
-        wait_s = PROMPT_S if self._feed.live else FIRST_S
+        wait_s = PROMPT_S if self._feed.live and self._feed.progress_is_right else MARK_S
         while self._feed.cache.revision < self._target:
             try:
                 async with asyncio.timeout(wait_s):
