@@ -37,9 +37,22 @@ def repair(config: Config) -> RepairReport:
 
 
 async def stats(config: Config) -> dict[str, Any]:
-    """Figures of the running server, else of the files: the same keys, as far as files can tell."""
-    if config.store != "log" or is_running(config.data_dir):
-        return await ask(config, "GET", STATUS)
+    """Figures of the running server; where none answers those of the files: the same keys, as far as files can tell.
+
+    `running` tells whether there is one, `silence` why it does not answer.
+    """
+    running, silence = config.store != "log" or is_running(config.data_dir), ""
+    if running:
+        try:
+            return {"running": True, "silence": "", **await ask(config, "GET", STATUS)}
+        except StartupError as error:
+            if config.store != "log":
+                raise
+            silence = error.cause
+    return {"running": running, "silence": silence, **_stats_of_files(config)}
+
+
+def _stats_of_files(config: Config) -> dict[str, Any]:
     state, dropped = offline.read(config.data_dir / "store")
     census = Census()
     for entry in state.entries():
@@ -47,7 +60,6 @@ async def stats(config: Config) -> dict[str, Any]:
     files = list((config.data_dir / "store").iterdir())
     return {
         "engine": "log",
-        "running": False,
         "healthy": True,
         "fault": "",
         "no_space": False,

@@ -182,7 +182,9 @@ def _state(found: dict[str, Any]) -> str:
         return f"stopped: {found['fault']}"
     if found["no_space"]:
         return "no space left on disk: writes are refused"
-    return "running" if found.get("running", True) else "no server running"
+    if found["silence"]:
+        return f"read from files, since the server does not answer: {found['silence']}"
+    return "running" if found["running"] else "no server running"
 
 
 def _encryption(found: dict[str, Any]) -> str:

@@ -153,6 +153,8 @@ def test_a_server_that_runs_is_asked_and_its_kubeconfig_named(config):
         try:
             with pytest.raises(StartupError) as refused:
                 await asyncio.to_thread(run, config, "compact", "--kubeconfig", f"{config.parent}/none")
+            seen = await asyncio.to_thread(run, config, "stats", "--kubeconfig", f"{config.parent}/none")
+            assert "does not answer: The kubeconfig" in seen.output and "configmaps" in seen.output
             with pytest.raises(StartupError, match="is in use"):
                 await asyncio.to_thread(run, config, "repair", "--yes")
         finally:
