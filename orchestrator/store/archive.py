@@ -12,10 +12,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from orchestrator.api.item import Item
-from orchestrator.store.files import PinnedFile
+from orchestrator.store.files import PinnedFile, finish
 from orchestrator.store.header import DamagedLogError
 from orchestrator.store.history import Cold
-from orchestrator.store.interface import Entry, Event
+from orchestrator.store.interface import Entry, Event, StoppedError
 from orchestrator.store.log import Log
 from orchestrator.store.record import (
     BATCH,
@@ -91,14 +91,18 @@ class Archive:
         for file in view.files:
             file.pin()
         try:
-            job = asyncio.get_running_loop().run_in_executor(self._executor, _read_all, view, wanted)
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            raise
+            job = self._submit(view, wanted)
+            await finish(job)
+            return job.result()
         finally:
             for file in view.files:
                 file.unpin()
+
+    def _submit(self, view: _View, wanted: dict[Place, Cold]) -> "asyncio.Future[dict[Place, Entry]]":
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._executor, _read_all, view, wanted)
+        except RuntimeError as error:  # The executor was shut down.
+            raise StoppedError("the store is closed") from error
 
     def floor_for(self, kept_floor: int, bytes_max: int) -> int:
         """The least floor with which files that only history needs take no more than `bytes_max`; 0 for any."""

@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
 
+from orchestrator.store.files import finish
 from orchestrator.store.interface import (
     Event,
     NoSpaceError,
@@ -25,7 +25,7 @@ from orchestrator.store.interface import (
     Txn,
     TxnResult,
 )
-from orchestrator.store.log import Log
+from orchestrator.store.log import Log, Position
 from orchestrator.store.record import Record
 from orchestrator.store.staging import Bookkeeping, Staging, Unchanged
 from orchestrator.store.state import State
@@ -69,15 +69,6 @@ class CommitThread:
         """End after the jobs already submitted. Must not be called while one hangs."""
         self._jobs.put(None)
         self._thread.join(timeout=5)
-
-
-async def finish(future: asyncio.Future[Any]) -> None:
-    """Wait for work in a thread to its end even if cancelled, since the thread goes on with our files."""
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise
 
 
 @dataclass(slots=True, eq=False)
@@ -262,6 +253,25 @@ class Committer:
         if isinstance(error, NoSpaceError):
             return NoSpaceError(str(error))
         return StoppedError(f"the write may be lost: {self.fault}")
+
+    async def rotate(self) -> None:
+        """Go on in a new segment of the log. Raises `NoSpaceError`, `StoppedError`."""
+        self._refuse_if_stopped()
+        future: asyncio.Future[None] = self._loop.create_future()
+        reached: list[Position] = []
+
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                # What was written before has landed: jobs report in order.
+                self.published = reached[0]
+                future.set_result(None)
+                return
+            if not isinstance(error, NoSpaceError):
+                self.stop(f"writing {self.log.current.path} failed: {error}")
+            future.set_exception(self._error_of(error))
+
+        self._thread.submit(lambda: reached.append(self.log.rotate()), done)
+        await finish(future)
 
     def stop(self, fault: str) -> None:
         """No writes any more until a restart; reads and watches go on with what is durable."""

@@ -182,10 +182,12 @@ class LogStore:
             await self._committer.run((Compact(revision),))
 
     async def snapshot(self) -> None:
-        """Take a snapshot now and remove the files that it supersedes.
+        """Take a snapshot now, with a new segment behind it, and remove the files that it supersedes.
 
-        Raises `OSError` or `StoreError` when it could not; everything is then as before.
+        With history compacted before, no value that was superseded, and none in its older sealed or plain form,
+        is on disk any more. Raises `OSError` or `StoreError` when it could not; everything is then as before.
         """
+        await self._committer.rotate()
         await self._snapshotter.run()
 
     async def renew(self) -> None:

@@ -1,6 +1,8 @@
-"""A file that threads may still be reading when the log has no more use for it."""
+"""Files and threads: a file that may still be read when the log has no more use for it, and waiting for a thread."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 from orchestrator.store.disk import Disk
 
@@ -33,3 +35,14 @@ class PinnedFile:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             self.disk.close(fd)
+
+
+async def finish(future: asyncio.Future[Any]) -> None:
+    """Wait for work in a thread to its end even if cancelled, since the thread goes on with our files."""
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # Nobody else will look at it.
+        raise

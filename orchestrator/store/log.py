@@ -60,6 +60,8 @@ class Log:
         assert header is not None
         self._seed = header.seed
         self.header = header
+        self._broken: OSError | None = None
+        """Why nothing may be written any more."""
         self._lock = threading.Lock()
         """Around the spare segment."""
 
@@ -90,6 +92,8 @@ class Log:
 
         Raises `NoSpaceError` before anything was written; an `OSError` leaves the log in an unknown state.
         """
+        if self._broken is not None:
+            raise self._broken
         segment = self._current
         needed = segment.needed_bytes(len(data))
         fits = needed <= max(self._segment_bytes, segment.size_bytes)
@@ -101,19 +105,34 @@ class Log:
         segment.append(data, revision)
         self.written_bytes += len(data)
 
+    def rotate(self) -> Position:
+        """Go on in a new segment, unless this one is empty. Like `write`; returns the place behind it."""
+        segment = self._current
+        if segment.sealed or segment.tail > HEADER_BYTES:
+            self._rotate(HEADER_BYTES + SEAL.size)
+        return self.position
+
     def _rotate(self, needed: int) -> Segment:
         with self._lock:
             if self.spare is None:
                 self.spare = self._new_spare(needed)
             self._make_room(self.spare, needed)
-            segment, spare = self._current, self.spare
-            if not segment.sealed:
-                segment.seal()
-            spare.begin(next_header(segment))
-            self.segments.append(spare)
-            self._current, self.spare = spare, None
+            try:
+                self._begin(self.spare)
+            except OSError as error:
+                self._broken = error
+                raise
+            spare, self.spare = self.spare, None
         self.written_bytes += SEAL.size + HEADER_BYTES
         return spare
+
+    def _begin(self, spare: Segment) -> None:
+        segment = self._current
+        if not segment.sealed:
+            segment.seal()
+        spare.begin(next_header(segment))
+        self.segments.append(spare)
+        self._current = spare
 
     def _make_room(self, segment: Segment, needed: int) -> None:
         if needed <= segment.size_bytes:
@@ -133,11 +152,14 @@ class Log:
         number = self._current.number + 1
         path = segment_path(self._directory, number)
         try:
-            spare = Segment.create(self._disk, path, number)
+            return self._create(path, number, needed)
         except OSError as error:
             if error.errno not in OUT_OF_SPACE:
                 raise
             raise NoSpaceError(f"no space left for {path}: {error}") from error
+
+    def _create(self, path: Path, number: int, needed: int) -> Segment:
+        spare = Segment.create(self._disk, path, number)
         try:
             self._make_room(spare, needed)
             self._disk.sync_directory(self._directory)

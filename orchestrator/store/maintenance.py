@@ -13,7 +13,8 @@ import structlog
 
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
-from orchestrator.store.commit import Committer, finish
+from orchestrator.store.commit import Committer
+from orchestrator.store.files import finish
 from orchestrator.store.interface import NoSpaceError, StoppedError, StoreError
 from orchestrator.store.settings import LogSettings
 from orchestrator.store.snapshotter import Snapshotter

@@ -19,9 +19,9 @@ import structlog
 
 from orchestrator.base.clock import Clock
 from orchestrator.store.archive import Archive
-from orchestrator.store.commit import Committer, finish
+from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
-from orchestrator.store.files import PinnedFile
+from orchestrator.store.files import PinnedFile, finish
 from orchestrator.store.header import HEADER_BYTES
 from orchestrator.store.interface import Entry
 from orchestrator.store.log import Log

@@ -11,7 +11,7 @@ from orchestrator.store import snapshotter
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.header import DamagedLogError
-from orchestrator.store.interface import CompactedError, Delete, Put, Txn
+from orchestrator.store.interface import CompactedError, Delete, NoSpaceError, Put, StoppedError, Txn
 from orchestrator.store.keyring import Keyring
 from orchestrator.store.sealing import Sealer
 from orchestrator.store.settings import LogSettings
@@ -58,7 +58,7 @@ async def test_snapshot_shows_one_revision_while_writes_go_on(
     monkeypatch.setattr(snapshotter, "SLICE_ENTRIES", 20)
     store = await filled(tmp_path, lazy_disk, LogSettings(segment_bytes=64 * 1024, history_memory_bytes=2000))
     revision = store.revision
-    taking = asyncio.ensure_future(store.snapshot())
+    taking = asyncio.ensure_future(store._snapshotter.run())
     rounds = 0
     while not taking.done():
         await store.transact_many([Txn((), (Put(f"/{key}", b"new"),)) for key in range(50, 700)])
@@ -163,7 +163,7 @@ async def test_failed_snapshot_leaves_everything_as_before(
     before = [name for name in files(tmp_path) if name.endswith(".segment")]
     faulty_disk.faults[method] = [errno.ENOSPC]
     with pytest.raises(OSError, match="No space"):
-        await store.snapshot()
+        await store._snapshotter.run()
     assert [name for name in files(tmp_path) if not name.endswith(".snapshot")] == before
     await store.transact(Txn((), (Put("/after", b"v"),)))
     expected = await image(store)
@@ -292,3 +292,45 @@ async def test_sealed_values_are_plain_in_memory_only(tmp_path: Path, lazy_disk:
     assert event.previous is not None and event.previous.value == b"hidden 2"
     watch.close()
     await store.close()
+
+
+async def test_after_a_wanted_snapshot_nothing_that_was_superseded_is_on_disk(
+    tmp_path: Path, lazy_disk: Disk
+) -> None:
+    store = await opened(tmp_path, lazy_disk, LogSettings())
+    await store.transact(Txn((), (Put("/a", b"was plain"), Put("/b", b"kept"))))
+
+    async def write(writer: int) -> None:
+        for n in range(20):
+            await store.transact(Txn((), (Put("/a", b"changed %d %d" % (writer, n)),)))
+
+    writers = [asyncio.ensure_future(write(n)) for n in range(4)]
+    await asyncio.sleep(0)
+    await store.snapshot()
+    await asyncio.gather(*writers)
+    await store.compact(store.revision)
+    await store.snapshot()
+    on_disk = b"".join(contents(tmp_path).values())
+    assert b"was plain" not in on_disk and b"kept" in on_disk and on_disk.count(b"changed") == 1
+    expected = await image(store)
+    await store.close()
+    store = await opened(tmp_path, lazy_disk)
+    assert await image(store) == expected
+    await store.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+async def test_wanted_snapshot_without_a_segment_to_go_on_in(
+    tmp_path: Path, faulty_disk: Disk, code: int
+) -> None:
+    store = await opened(tmp_path, faulty_disk, LogSettings())
+    await store.transact(Txn((), (Put("/a", b"v"),)))
+    faulty_disk.faults["allocate"] = [code] * 2
+    with pytest.raises(NoSpaceError if code == errno.ENOSPC else StoppedError):
+        await store.snapshot()
+    assert store.healthy == (code == errno.ENOSPC)
+    if store.healthy:
+        await store.snapshot()
+        await store.transact(Txn((), (Put("/a", b"w"),)))
+    await store.close()
+    await (await opened(tmp_path, faulty_disk)).close()
