@@ -68,7 +68,7 @@ async def record(seed: int, rounds: int, disk: MemoryDisk) -> Recording:
         try:
             await work.run(store)
         finally:
-            await store.close()
+            await work.close(store)
     assert not disk.open_files, disk.open_files
     return Recording(disk.first_image(), list(disk.journal), work.history, work.told)
 
@@ -171,23 +171,22 @@ class Replay:
         """Open, check, and go on: with one write or with many."""
         clock = VirtualClock()
         store = await reopen(disk, clock=clock)
+        work = Workload(
+            disk,
+            self._rng.randrange(1 << 30),
+            writers=3,
+            rounds=self._rng.choice((0, 0, 0, 0, 8)),
+            history=self._recording.history.until(store.revision),
+            told=Heard(revision=store.revision).add_to(told),
+            clock=clock,
+        )
         try:
             disk.mark("open")
             await check(store, self._recording.history, told, self._rng)
-            told = Heard(revision=store.revision).add_to(told)
-            work = Workload(
-                disk,
-                self._rng.randrange(1 << 30),
-                writers=3,
-                rounds=self._rng.choice((0, 0, 0, 0, 8)),
-                history=self._recording.history.until(store.revision),
-                told=told,
-                clock=clock,
-            )
             await work.run(store)
             await work.put_one(store)
         finally:
-            await store.close()
+            await work.close(store)
         return work
 
     async def _lose_power_again(self, point: Point, disk: MemoryDisk, work: Workload) -> None:

@@ -77,13 +77,13 @@ async def sample(seed: int, size_bytes: int, segment_bytes: int, snapshot_bytes:
         snapshot_bytes=snapshot_bytes,
     )
     disk = MemoryDisk()
-    work = Workload(disk, seed, rounds=10)
+    work = Workload(disk, seed, rounds=10, renews=False)
     store = await LogStore.open(STORE, work.clock, disk=disk, settings=settings)
     written = 0
     while written < size_bytes:
         await work.run(store)
         written = sum(len(file.data) for path, file in disk.image().items() if path.endswith(".segment"))
-    await store.close()
+    await work.close(store)
     return Sample(disk.image(), work.history, settings)
 
 

@@ -141,8 +141,12 @@ class Workload:
         history: History | None = None,
         told: Told | None = None,
         clock: VirtualClock | None = None,
+        renews: bool = True,
     ) -> None:
-        """`history` and `told` are what was before, on a store that has something."""
+        """`history` and `told` are what was before, on a store that has something.
+
+        `renews`: now and then every file is begun anew.
+        """
         self.history = history or History()
         self.told = told or Told()
         self.past: list[tuple[int, list[Row]]] = []
@@ -156,30 +160,43 @@ class Workload:
         self.clock = clock or VirtualClock()
         self._disk = disk
         self._rng = random.Random(seed)
+        self._renews = renews
         self._writers = writers
         self._rounds = rounds
         self._values = 0
         self._leases: list[int] = []
+        self._watch: Watch | None = None
+        """Of everything, while the store is open."""
 
     async def run(self, store: LogStore) -> None:
         """Write, then read what was published. Errors other than the two of a failing disk go through."""
-        watch = store.watch("/", self.history.revision)
+        self._watch = self._watch or store.watch("/", self.history.revision)
         await asyncio.gather(*(self._write(store, number) for number in range(self._writers)))
-        await self.catch_up(store, watch)
+        await self.catch_up(store)
 
     async def put_one(self, store: LogStore) -> None:
-        """The next revision, from nobody but us."""
-        watch = store.watch("/", self.history.revision)
+        """One more write, which must succeed."""
         self.told = await check_writing(store, self.told)
-        await self.catch_up(store, watch)
+        await self.catch_up(store)
 
-    async def catch_up(self, store: LogStore, watch: Watch) -> None:
+    async def catch_up(self, store: LogStore) -> None:
+        """Take over into the history what the store has published."""
+        assert self._watch
         while self.history.revision < store.revision:
-            self.history.add(await anext(watch))
-        watch.close()
+            self.history.add(await anext(self._watch))
         for revision, rows in self.past:
             assert not revision or rows == self.history.state(revision)
         self.past.clear()
+
+    async def close(self, store: LogStore) -> None:
+        """Close the store, and take what it did up to then: a lease may have ended."""
+        await store.close()
+        watch, self._watch = self._watch, None
+        try:
+            while watch:
+                self.history.add(await anext(watch))
+        except StoppedError:
+            pass
 
     def _hear(self, heard: Heard) -> None:
         self.told = heard.add_to(self.told)
@@ -204,7 +221,7 @@ class Workload:
         kind = self._rng.randrange(13)
         if kind == 12:
             await self._read_past(store)
-        elif kind == 3 and self._rng.random() < 0.2:
+        elif kind == 3 and self._renews and self._rng.random() < 0.2:
             await self._renew(store)
         elif kind == 0:
             ttl_s = self._rng.choice((20, LONG_S))
