@@ -260,6 +260,20 @@ async def test_a_watch_goes_on_at_a_server_that_was_restarted(etcd: Etcd, prefix
         older.close()
 
 
+async def test_more_than_a_page_of_keys_is_loaded_whole(etcd: Etcd, prefix: str) -> None:
+    names = [f"/{number:04d}" for number in range(1050)]
+    async with opened(etcd.endpoint, prefix=prefix) as store:
+        for start in range(0, len(names), 100):
+            await store.transact(
+                Txn((), tuple(Put(name, name.encode()) for name in names[start : start + 100]))
+            )
+        await store.compact(store.revision)
+    async with opened(etcd.endpoint, prefix=prefix) as store:
+        entries = (await store.range("/")).entries
+        assert [entry.key for entry in entries] == names
+        assert all(entry.value == entry.key.encode() and entry.version == 1 for entry in entries)
+
+
 async def test_another_endpoint_is_used_when_one_is_gone(etcd: Etcd, prefix: str, line: Line) -> None:
     first, second = line, Line(etcd.port)
     await second.start()

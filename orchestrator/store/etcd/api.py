@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.base.clock import Clock
 from orchestrator.store.etcd.failures import no_answer, refused_token, store_error
 from orchestrator.store.interface import LeaseNotFoundError, StoreError, UnavailableError
+from orchestrator.store.right import Right, right_to_write
 from orchestrator.wire.grpc import GrpcClient, GrpcError, GrpcStream
 from orchestrator.wire.protobuf import Codec
 from orchestrator.wire.raw import WireError
@@ -74,8 +75,8 @@ class EtcdApi:
         return await self._read("Maintenance/Status", "StatusRequest", "StatusResponse", {})
 
     async def lease_grant(self, ttl_s: int) -> int:
-        """A lease's id. One that etcd granted without our hearing of it ends by itself."""
-        answer = await self._write(
+        """A lease's id. May be repeated: one that etcd granted without our hearing of it ends by itself."""
+        answer = await self._read(
             "Lease/LeaseGrant", "LeaseGrantRequest", "LeaseGrantResponse", {"ttl": ttl_s}
         )
         return int(answer["id"])
@@ -145,10 +146,11 @@ class EtcdApi:
     ) -> Message:
         """Repeats what is safe to repeat: a read, and a write that was certainly not sent."""
         until_s = self._clock.monotonic_s() + self.patience_s
+        right = right_to_write.get() if request == "TxnRequest" else None
         while True:
             endpoint = self._client.endpoint
             try:
-                return await self._call(method, request, response, message)
+                return await self._call(method, request, response, message, right)
             except GrpcError as error:
                 final = not no_answer(error) or (write and error.sent)
                 if final or self._clock.monotonic_s() >= until_s:
@@ -156,20 +158,25 @@ class EtcdApi:
                 self._client.move_on(error.endpoint or endpoint)
             await self._clock.sleep(RETRY_S)
 
-    async def _call(self, method: str, request: str, response: str, message: Message) -> Message:
+    async def _call(
+        self, method: str, request: str, response: str, message: Message, right: Right | None
+    ) -> Message:
         data = self.encode(request, message)
         try:
-            answer = await self._send(method, data)
+            answer = await self._send(method, data, right)
         except GrpcError as error:
             if not refused_token(error):
                 raise
             self.forget_token()
-            answer = await self._send(method, data)
+            answer = await self._send(method, data, right)
         return self.decode(response, answer)
 
-    async def _send(self, method: str, data: bytes) -> bytes:
+    async def _send(self, method: str, data: bytes, right: Right | None) -> bytes:
+        metadata = await self._metadata()
+        if right is not None:
+            right()
         return await self._client.unary(
-            f"/etcdserverpb.{method}", data, timeout_s=CALL_TIMEOUT_S, metadata=await self._metadata()
+            f"/etcdserverpb.{method}", data, timeout_s=CALL_TIMEOUT_S, metadata=metadata
         )
 
     async def _metadata(self) -> Sequence[tuple[str, str]]:

@@ -7,13 +7,18 @@ does, since no event is missing. Owner: the feed; everybody else reads, or waits
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from orchestrator.base.clock import Clock
 from orchestrator.store.interface import CompactedError, Entry, Event
 from orchestrator.store.record import COMPACT, KEPT, PAIR, SNAPSHOT, Operation, Record, number_value
 from orchestrator.store.state import State
 from orchestrator.store.watch import WatchHub
+
+
+def kept(key: str, value: bytes, revision: int, create_revision: int, version: int, lease: int) -> Record:
+    """An entry as it was loaded."""
+    return Record(revision, [Operation(KEPT, lease, key, PAIR.pack(create_revision, version) + value)])
 
 
 class Cache:
@@ -33,12 +38,12 @@ class Cache:
     def revision(self) -> int:
         return self.state.revision
 
-    def replace(self, entries: Iterable[Entry], revision: int) -> None:
+    def blank(self) -> State:
+        """A state to be filled with `kept` records, page by page, for `replace`."""
+        return State(self._clock)
+
+    def replace(self, state: State, revision: int) -> None:
         """Begin anew with what etcd has at `revision`: watches of before end, their readers must list again."""
-        state = State(self._clock)
-        for entry in entries:
-            value = PAIR.pack(entry.create_revision, entry.version) + entry.value
-            state.apply(Record(entry.revision, [Operation(KEPT, entry.lease, entry.key, value)]))
         state.apply(Record(revision, [Operation(SNAPSHOT, 0, "", number_value(0))]))
         old, self.state, self.hub = self.hub, state, WatchHub(state)
         self.slow_watches += old.dropped

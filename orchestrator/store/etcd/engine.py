@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import structlog
 
-from orchestrator.api.item import Item
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.store.etcd import transactions
@@ -147,18 +146,7 @@ class EtcdStore:
         self._refuse_if_closed()
         transactions.check(txn)
         async with self._room:
-            since = self._cache.revision
-            for _ in range(REPEATS_MAX):
-                try:
-                    return await self._send(txn)
-                except UnknownOutcomeError:
-                    if not transactions.repeatable(txn):
-                        raise
-                    result = await self._trace(txn, since)
-                    if result is not None:
-                        return result
-                    self.repeats += 1
-            return await self._send(txn)
+            return await self._made_once(txn)
 
     async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
         """Run several at the same time; those that share a key one after the other, in order.
@@ -245,6 +233,42 @@ class EtcdStore:
         if self._closed:
             raise closed_error()
 
+    async def _made_once(self, txn: Txn) -> TxnResult:
+        """Send until it is known what became of it. Only the first sending's answer can be taken as it is.
+
+        What was sent before may land at any time, so a repeat that fails may have failed because of it.
+        """
+        since = self._cache.revision
+        try:
+            return await self._send(txn)
+        except UnknownOutcomeError:
+            if not transactions.repeatable(txn):
+                raise
+        for _ in range(REPEATS_MAX):
+            traced = await self._trace(txn, since)
+            if traced is not None:
+                return traced
+            self.repeats += 1
+            result = await self._repeat(txn)
+            if result is not None:
+                return result
+        traced = await self._trace(txn, since)
+        if traced is None:
+            raise UnknownOutcomeError("etcd gave no answer several times, the write may still be made")
+        return traced
+
+    async def _repeat(self, txn: Txn) -> TxnResult | None:
+        """The result if it succeeded; None where only the trace can tell."""
+        try:
+            result = await self._send(txn)
+        except UnknownOutcomeError:
+            return None
+        except StoreError as error:
+            raise UnknownOutcomeError(
+                f"etcd gave no answer, the write may have been made; repeated, it failed: {error}"
+            ) from error
+        return result if result.succeeded else None
+
     async def _send(self, txn: Txn) -> TxnResult:
         request = transactions.request_of(txn, self._keys, self._sealer)
         try:
@@ -264,19 +288,32 @@ class EtcdStore:
             await self._freshness.reach(revision, ours=True)
         except UnavailableError as error:
             raise UnknownOutcomeError(f"the write was made, but can't be read yet: {error}") from error
-        return TxnResult(True, revision, self._written(txn, revision))
+        return TxnResult(True, revision, await self._written(txn, revision))
 
-    def _written(self, txn: Txn, revision: int) -> tuple[Entry, ...]:
-        """The entry per `Put`: the cache's own."""
-        puts = [operation for operation in txn.operations if isinstance(operation, Put)]
-        entries = self._cache.entries_of(revision)
-        if any(
-            put.key not in entries for put in puts
-        ):  # All was loaded anew since: only these facts are left.
-            entries = {
-                put.key: Entry(put.key, Item(put.value, revision), revision, 1, put.lease) for put in puts
-            }
-        return tuple(entries[put.key] for put in puts)
+    async def _written(self, txn: Txn, revision: int) -> tuple[Entry, ...]:
+        """The entry per `Put`: the cache's own, or etcd's where all was loaded anew since."""
+        found = self._cache.entries_of(revision)
+        return tuple(
+            [
+                found.get(step.key) or await self._written_entry(step.key, revision)
+                for step in txn.operations
+                if isinstance(step, Put)
+            ]
+        )
+
+    async def _written_entry(self, key: str, revision: int) -> Entry:
+        entry = self._cache.state.get(key)
+        if entry is not None and entry.revision == revision:
+            return entry
+        try:
+            entry = await self._feed.read(key, revision)
+        except StoreError as error:
+            raise UnknownOutcomeError(
+                f"the write was made, but can't be read any more: {error}"
+            ) from error
+        if entry is None:
+            raise UnknownOutcomeError(f"the write of {key} was made, but etcd lost it since")
+        return entry
 
     async def _trace(self, txn: Txn, since: int) -> TxnResult | None:
         """What became of a transaction whose answer was lost; None when it is to be sent again."""

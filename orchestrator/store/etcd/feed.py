@@ -17,16 +17,16 @@ from typing import Any
 
 import structlog
 
-from orchestrator.api.item import Item
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
 from orchestrator.store.etcd.api import CALL_TIMEOUT_S, EtcdApi, Message
-from orchestrator.store.etcd.cache import Cache
+from orchestrator.store.etcd.cache import Cache, kept
 from orchestrator.store.etcd.failures import store_error
 from orchestrator.store.etcd.keys import Keys
-from orchestrator.store.interface import CompactedError, Entry, StoreError, UnavailableError
+from orchestrator.store.interface import CompactedError, StoreError, UnavailableError
 from orchestrator.store.record import DELETE, PUT, Operation, Record
 from orchestrator.store.sealing import Sealer
+from orchestrator.store.state import State
 from orchestrator.wire.grpc import GrpcError, GrpcStream
 
 log = structlog.get_logger(__name__)
@@ -68,11 +68,11 @@ class Feed:
             try:
                 newest = await self._api.revision(self._keys.first)
                 revision = await self._oldest(newest) if history else newest
-                entries = await self._read_all(revision)
+                state = await self._read_all(revision)
                 break
             except CompactedError:
                 continue  # Reading took longer than etcd kept that revision: take another one.
-        self.cache.replace(entries, revision)
+        self.cache.replace(state, revision)
         self._must_load = False
 
     async def _oldest(self, newest: int) -> int:
@@ -139,6 +139,11 @@ class Feed:
                 raise store_error(error, write=False) from error
         return 0
 
+    async def read(self, key: str, revision: int) -> Entry | None:
+        """One key as etcd has it at `revision`. Raises `StoreError`."""
+        answer = await self._api.range({"key": self._keys.to_etcd(key), "revision": revision})
+        return next((self._entry(kv) for kv in answer.get("kvs", ())), None)
+
     def restart(self) -> None:
         """The watch tells nothing although it should: try another one."""
         if self._stream is not None:
@@ -151,24 +156,27 @@ class Feed:
         self.fault = str(error)
         await self._clock.sleep(self._backoff.next_s())
 
-    async def _read_all(self, revision: int) -> list[Entry]:
-        entries: list[Entry] = []
+    async def _read_all(self, revision: int) -> State:
+        """Everything at `revision`, taken over page by page."""
+        state = self.cache.blank()
         start = self._keys.first
         while True:
             page = await self._api.range(
                 {"key": start, "range_end": self._keys.end, "limit": PAGE_KEYS, "revision": revision}
             )
             kvs = page.get("kvs", ())
-            entries += [self._entry(kv) for kv in kvs if kv["key"] != self._keys.marker]
+            for kv in kvs:
+                if kv["key"] != self._keys.marker:
+                    state.apply(self._kept(kv))
             if not page.get("more"):
-                return entries
+                return state
             start = kvs[-1]["key"] + b"\0"
             await asyncio.sleep(0)
 
-    def _entry(self, kv: Message) -> Entry:
+    def _kept(self, kv: Message) -> Record:
         key = self._keys.from_etcd(kv["key"])
-        item = Item(self._value(key, kv), kv["mod_revision"])
-        return Entry(key, item, kv["create_revision"], kv["version"], kv.get("lease", 0))
+        value, lease = self._value(key, kv), kv.get("lease", 0)
+        return kept(key, value, kv["mod_revision"], kv["create_revision"], kv["version"], lease)
 
     def _value(self, key: str, kv: Message) -> bytes:
         stored: bytes = kv.get("value", b"")

@@ -38,7 +38,7 @@ def put(revision: int, key: str = "/a", value: bytes = b"") -> Record:
 
 async def test_waiters_go_on_at_their_revision_and_not_before() -> None:
     cache = Cache(VirtualClock())
-    cache.replace([], 5)
+    cache.replace(cache.blank(), 5)
     loop = asyncio.get_running_loop()
     waits = {revision: loop.create_task(cache.reached(revision)) for revision in (5, 7, 6, 9)}
     await asyncio.sleep(0)
@@ -48,16 +48,16 @@ async def test_waiters_go_on_at_their_revision_and_not_before() -> None:
     cache.advance(8)
     await asyncio.sleep(0)
     assert waits[7].done() and not waits[9].done()
-    cache.replace([], 9)
+    cache.replace(cache.blank(), 9)
     await waits[9]
 
 
 async def test_a_new_load_ends_the_watches_of_the_old_one() -> None:
     cache = Cache(VirtualClock())
-    cache.replace([], 5)
+    cache.replace(cache.blank(), 5)
     watch = cache.hub.watch("/", 5)
     cache.apply([put(6)])
-    cache.replace([], 20)
+    cache.replace(cache.blank(), 20)
     assert [event.revision for event in await anext(watch)] == [6]
     with pytest.raises(CompactedError) as raised:
         await anext(watch)
@@ -77,7 +77,7 @@ class Etcd:
 async def test_history_is_kept_for_its_time_here_and_in_etcd() -> None:
     clock, etcd = VirtualClock(), Etcd()
     cache = Cache(clock)
-    cache.replace([], 5)
+    cache.replace(cache.blank(), 5)
     maintenance = Maintenance(etcd, cache, clock)
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(maintenance.forget()), loop.create_task(maintenance.compact())]

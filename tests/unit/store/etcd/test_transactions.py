@@ -23,7 +23,7 @@ def delete(key: str) -> Operation:
 
 def cache_of(*revisions: list[Operation], start: int = 1) -> Cache:
     cache = Cache(VirtualClock())
-    cache.replace([], start)
+    cache.replace(cache.blank(), start)
     cache.apply([Record(start + 1 + number, operations) for number, operations in enumerate(revisions)])
     return cache
 
