@@ -14,7 +14,7 @@
 All numbers are hexadecimal. Recovery feeds the records of the newest snapshot and of the segments after it
 to the same `State.apply` as live commits do.
 
-Disk use is bounded: the newest snapshot (about the live data, L) and one in the making; what was logged since
+Disk use is bounded: the newest snapshot (about the live data, L: `live_bytes`) and one in the making; what was logged since
 the newest, at most max(snapshot_bytes, L) and what is written while a snapshot is made; files that only history
 needs, at most history_bytes; and up to three segments that are not full. In all 3 x L + snapshot_bytes +
 history_bytes + 3 x segment_bytes, beside what is logged during one snapshot. Old files are removed, so that
@@ -199,7 +199,8 @@ class LogStore:
         log_, archive = self._committer.log, self._archive
         await self.compact(self._state.revision)
         await self._snapshotter.tidy()  # On a full disk this makes the room for what follows.
-        first = await self._begin_segment()
+        await self._committer.rotate()  # What was encoded before lies in front of it.
+        first = log_.current.number
         for _ in range(RENEWALS_MAX):
             await self._snapshotter.run()
             await self.compact(self._state.revision)
@@ -207,17 +208,6 @@ class LogStore:
             if min(file.header.number for file in archive.snapshots) >= first <= log_.segments[0].number:
                 return
         raise StoreError("files of the store are still in use, try again")
-
-    async def _begin_segment(self) -> int:
-        """The number of a segment that holds only batches encoded after this call; writes go there or behind it."""
-        log_ = self._committer.log
-        await self._committer.run((Compact(self._state.revision),))  # What was encoded before is on disk now.
-        log_.begin_next = True
-        try:
-            await self._committer.run((Compact(self._state.revision),))
-        finally:
-            log_.begin_next = False
-        return log_.current.number
 
     def _after_batch(self) -> None:
         self._maintenance.after_batch()

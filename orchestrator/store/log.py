@@ -50,8 +50,6 @@ class Log:
         self.written_bytes = 0
         """Added by this process, seals and headers included."""
         self.sealer: Sealer | None = None
-        self.begin_next = False
-        """Set on the loop: the next batch goes into a segment of its own, whatever room there is."""
         self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
@@ -97,11 +95,10 @@ class Log:
         segment = self._current
         needed = segment.needed_bytes(len(data))
         fits = needed <= max(self._segment_bytes, segment.size_bytes)
-        if fits and not segment.sealed and not self.begin_next:
+        if fits and not segment.sealed:
             self._make_room(segment, needed)
         else:
             segment = self._rotate(HEADER_BYTES + len(data) + SEAL.size)
-            self.begin_next = False
         segment.append(data, revision)
         self.written_bytes += len(data)
 
