@@ -17,13 +17,14 @@ from typing import Any
 
 import structlog
 
+from orchestrator.api.item import Item
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
 from orchestrator.store.etcd.api import CALL_TIMEOUT_S, EtcdApi, Message
 from orchestrator.store.etcd.cache import Cache, kept
 from orchestrator.store.etcd.failures import store_error
 from orchestrator.store.etcd.keys import Keys
-from orchestrator.store.interface import CompactedError, StoreError, UnavailableError
+from orchestrator.store.interface import CompactedError, Entry, StoreError, UnavailableError
 from orchestrator.store.record import DELETE, PUT, Operation, Record
 from orchestrator.store.sealing import Sealer
 from orchestrator.store.state import State
@@ -142,7 +143,10 @@ class Feed:
     async def read(self, key: str, revision: int) -> Entry | None:
         """One key as etcd has it at `revision`. Raises `StoreError`."""
         answer = await self._api.range({"key": self._keys.to_etcd(key), "revision": revision})
-        return next((self._entry(kv) for kv in answer.get("kvs", ())), None)
+        for kv in answer.get("kvs", ()):
+            item = Item(self._value(key, kv), kv["mod_revision"])
+            return Entry(key, item, kv["create_revision"], kv["version"], kv.get("lease", 0))
+        return None
 
     def restart(self) -> None:
         """The watch tells nothing although it should: try another one."""
