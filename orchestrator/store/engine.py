@@ -14,11 +14,11 @@
 All numbers are hexadecimal. Recovery feeds the records of the newest snapshot and of the segments after it
 to the same `State.apply` as live commits do.
 
-Disk use is bounded: the newest snapshot (about the live data, L: `live_bytes`) and one in the making; what was logged since
-the newest, at most max(snapshot_bytes, L) and what is written while a snapshot is made; files that only history
-needs, at most history_bytes; and up to three segments that are not full. In all 3 x L + snapshot_bytes +
-history_bytes + 3 x segment_bytes, beside what is logged during one snapshot. Old files are removed, so that
-space is given back.
+Disk use is bounded. With L for the live data (`live_bytes`): the newest snapshot, about L, and one in the
+making; what was logged since the newest, at most max(snapshot_bytes, L) and what is written while a snapshot is
+made; files that only history needs, at most history_bytes; and up to three segments that are not full. In all
+3 x L + snapshot_bytes + history_bytes + 3 x segment_bytes, beside what is logged during one snapshot. Old
+files are removed, so that space is given back.
 """
 
 import asyncio

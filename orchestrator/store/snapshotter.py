@@ -131,9 +131,13 @@ class Snapshotter:
         snapshots.append(file)
 
     async def tidy(self) -> None:
-        """Keep to the bound of history on disk, and remove what nobody needs."""
+        """Keep to the bound of history on disk, and remove what nobody needs.
+
+        On a full disk no file is kept for history's sake: writing comes first.
+        """
         state = self._state
-        floor = self._archive.floor_for(state.kept_floor, self._settings.history_bytes)
+        bytes_max = 0 if self._committer.no_space else self._settings.history_bytes
+        floor = self._archive.floor_for(state.kept_floor, bytes_max)
         if floor > state.floor:
             # In memory alone: this floor is not above the newest snapshot, where a restart begins anyhow.
             state.floor = floor

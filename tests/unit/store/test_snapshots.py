@@ -334,3 +334,25 @@ async def test_wanted_snapshot_without_a_segment_to_go_on_in(
         await store.transact(Txn((), (Put("/a", b"w"),)))
     await store.close()
     await (await opened(tmp_path, faulty_disk)).close()
+
+
+async def test_full_disk_keeps_no_file_for_history(tmp_path: Path, faulty_disk: Disk) -> None:
+    clock = VirtualClock()
+    store = await LogStore.open(
+        tmp_path, clock, disk=faulty_disk, settings=LogSettings(segment_bytes=16 * 1024)
+    )
+    for n in range(2):
+        for _ in range(30):
+            await store.transact(Txn((), (Put("/a", b"%d" % n * 1000),)))
+        await store.snapshot()
+    assert store.stats()["history_disk_bytes"] > 0
+    faulty_disk.faults["allocate"] = [errno.ENOSPC] * 1000
+    with pytest.raises(NoSpaceError):
+        for _ in range(40):
+            await store.transact(Txn((), (Put("/a", b"x" * 1000),)))
+    async with asyncio.timeout(10):
+        while store.stats()["history_disk_bytes"]:
+            await clock.advance(5)
+    faulty_disk.faults.clear()
+    assert (await store.transact(Txn((), (Put("/a", b"y"),)))).succeeded and not store.no_space
+    await store.close()
