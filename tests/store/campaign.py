@@ -62,7 +62,8 @@ async def run_kills(args: argparse.Namespace) -> list[str]:
         except AssertionError as error:
             return [f"kill {run.kills}: {error}"]
         finally:
-            print(f"kills: {run.kills}, {run.acknowledged} acknowledged; left behind: {dict(run.found)}")
+            print(f"kills: {run.kills}, {run.acknowledged} acknowledged in {run.segments} segments")
+            print(f"  left behind, in how many kills: {dict(run.found)}")
     return []
 
 

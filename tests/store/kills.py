@@ -53,6 +53,8 @@ class Kills:
         self.acknowledged = 0
         self.found: Counter[str] = Counter()
         """In how many kills a file of this kind was left: what the kill landed in."""
+        self.segments = 0
+        """How many segments were begun, all in all."""
         self._directory = directory
         self._rng = random.Random(seed)
         self._revision = 0
@@ -110,8 +112,10 @@ class Kills:
         return said
 
     def _note_files(self) -> None:
-        names = [path.name for path in self._directory.iterdir()] if self._directory.exists() else []
-        self.found.update({Path(name).suffix for name in names})
+        paths = list(self._directory.iterdir()) if self._directory.exists() else []
+        self.found.update({path.suffix for path in paths if path.suffix})
+        numbers = [int(path.stem, 16) for path in paths if path.suffix == ".segment"]
+        self.segments = max([self.segments, *numbers])
 
     async def _check(self, store: LogStore, said: Acknowledged) -> None:
         assert store.revision >= max(said.revision, self._revision), "a revision went back"
