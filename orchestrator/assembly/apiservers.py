@@ -63,7 +63,8 @@ class ApiServers:
                     await self._store.lease_revoke(self._lease)
                 await self._reconcile()
         except (StoreError, ApiError, TimeoutError) as error:
-            log.info("this server's address stays until its lease ends", error=str(error))
+            said = str(error) or f"nothing within {STOP_TIMEOUT_S:.0f} s"
+            log.info("this server's address stays until its lease ends", error=said)
 
     async def _announce(self) -> None:
         self._lease = await self._store.lease_grant(LEASE_S)

@@ -4,7 +4,10 @@ Nothing on the host is changed before `connect` has returned. Called by `daemon`
 """
 
 import asyncio
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -29,7 +32,7 @@ PATIENCE_S = 20.0
 RETRY_S = 0.5
 CHECK_TIMEOUT_S = 3.0
 OLDEST = (3, 4)
-_TLS_WORDS = ("certificate", "ssl", "handshake", "tls", "verification", "unwrap")
+_TLS_WORDS = re.compile(r"certificate|ssl|handshake|tls|verification|unwrap", re.IGNORECASE)
 
 
 class Etcd:
@@ -37,8 +40,8 @@ class Etcd:
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self.keys = Keys(config.etcd_prefix)
-        endpoints = [endpoint.rstrip("/") for endpoint in config.etcd_endpoints]
-        self.client = GrpcClient(endpoints, tls_of(config))
+        self._endpoints = [endpoint.rstrip("/") for endpoint in config.etcd_endpoints]
+        self.client = GrpcClient(self._endpoints, tls_of(config))
         self.api = EtcdApi(self.client, clock, credentials_of(config))
         self._clock = clock
 
@@ -78,7 +81,7 @@ class Etcd:
             except AccessError as error:
                 raise _refused(error, self.keys) from error
             except StoreError as error:
-                if _is_tls(str(error)):
+                if is_tls(str(error), self._endpoints):
                     raise _untrusted(error) from error
                 if self._clock.monotonic_s() >= until_s:
                     raise _unreachable(error) from error
@@ -131,8 +134,11 @@ async def check_etcd(store: EtcdStore) -> str:
     return "etcd has no space, writes are refused with 507 until it has" if store.no_space else ""
 
 
-def _is_tls(text: str) -> bool:
-    return any(word in text.lower() for word in _TLS_WORDS)
+def is_tls(text: str, endpoints: Iterable[str]) -> bool:
+    """Whether an error of gRPC is about TLS: it has no code of its own. A host's name says nothing about that."""
+    for host in {urlsplit(endpoint).hostname or "" for endpoint in endpoints} - {""}:
+        text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "", text, flags=re.IGNORECASE)
+    return bool(_TLS_WORDS.search(text))
 
 
 def _unreachable(error: Exception) -> StartupError:

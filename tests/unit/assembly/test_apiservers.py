@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.api.access import ADMIN, Attributes, Identity
 from orchestrator.api.resources import ENDPOINTS, ENDPOINTSLICES, ResourceTable
 from orchestrator.api.schema import Schemas
+from orchestrator.assembly import apiservers
 from orchestrator.assembly.apiservers import LEASE_S, ApiServers
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
@@ -112,3 +114,14 @@ async def test_the_last_server_leaves_its_address_behind(world: World) -> None:
     await a.start()
     await a.stop()
     await world.become(("10.0.0.1", 6443))
+
+
+async def test_a_stop_that_takes_too_long_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, _ = world.server("10.0.0.1")
+    await a.start()
+    monkeypatch.setattr(apiservers, "STOP_TIMEOUT_S", 0.0)
+    with capture_logs() as lines:
+        await a.stop()
+    assert [line["error"] for line in lines if "until its lease ends" in line["event"]] == [
+        "nothing within 0 s"
+    ]
