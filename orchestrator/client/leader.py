@@ -4,9 +4,10 @@
    whole lease duration, by its own clock: clocks of different hosts are never compared.
 2. A leader renews every `retry_s`. It counts its time from before the renewal was sent, so its `renew_deadline_s`
    ends before another candidate's lease duration can. Then it stops its work, and may stand again.
-3. `may_write` is what the work's client asks before each request: a process that was frozen for longer than its
-   deadline has the right no more when it goes on, even before anybody told its tasks. Both the monotonic and the
-   wall clock count: the former may stand still while a machine is suspended.
+3. `may_write` is what the work's client asks before each request, and the shared store before each transaction that
+   it sends: a process that was frozen for longer than its deadline has the right no more when it goes on, even before
+   anybody told its tasks and amid a request. Both the monotonic and the wall clock count: the former may stand still
+   while a machine is suspended.
 4. A clean stop gives the lease back, so that another candidate (`look`) takes over at once.
 
 Times are those of Kubernetes' components. Source: client-go, tools/leaderelection. Called by `assembly.deciders`.
@@ -26,6 +27,7 @@ from orchestrator.api.item import Object
 from orchestrator.api.resources import LEASES
 from orchestrator.api.times import micro_timestamp
 from orchestrator.base.clock import Clock
+from orchestrator.base.right import right_to_write
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 
@@ -277,6 +279,12 @@ class OnlyLeader:
 
     async def authorize(self, identity: Identity, attributes: Attributes) -> None:
         """Raises `ServiceUnavailable` to a former leader, else what the authorizer raises."""
-        if attributes.verb not in READS and not self._elector.may_write():
-            raise ServiceUnavailable(f"this process does not lead {self._elector.name} any more")
+        if attributes.verb not in READS:
+            if refusal := self._refusal():
+                raise ServiceUnavailable(refusal)
+            right_to_write.set(self._refusal)  # Of the caller's task, which does nothing but this work.
         await self._authorizer.authorize(identity, attributes)
+
+    def _refusal(self) -> str:
+        lost = not self._elector.may_write()
+        return f"this process does not lead {self._elector.name} any more" if lost else ""

@@ -10,7 +10,7 @@ that nothing was sent; whether a failed call may have been carried out stands in
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,14 +115,27 @@ class GrpcClient:
         if endpoint == self.endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
 
-    async def unary(self, method: str, request: bytes, *, timeout_s: float, metadata: Metadata = ()) -> bytes:
-        """One call, such as `/etcdserverpb.KV/Range`. Raises `GrpcError`."""
+    async def unary(
+        self,
+        method: str,
+        request: bytes,
+        *,
+        timeout_s: float,
+        metadata: Metadata = (),
+        before: Callable[[], None] | None = None,
+    ) -> bytes:
+        """One call, such as `/etcdserverpb.KV/Range`. Raises `GrpcError`.
+
+        `before` is called when there is a connection, just before the request is sent; it may raise.
+        """
         import grpc
 
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
         channel, endpoint = await self._connect(timeout_s)
         call = channel.unary_unary(method)
+        if before is not None:
+            before()
         try:
             answer = await call(request, timeout=max(0.01, until_s - loop.time()), metadata=tuple(metadata))
         except grpc.aio.AioRpcError as error:

@@ -10,12 +10,13 @@ Field names and numbers are those of etcd's rpc.proto, in the table `wire/tables
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orchestrator.base.clock import Clock
+from orchestrator.base.right import Right
 from orchestrator.store.etcd.failures import no_answer, refused_token, store_error
 from orchestrator.store.interface import LeaseNotFoundError, StoreError, UnavailableError
-from orchestrator.store.right import Right, right_to_write
 from orchestrator.wire.grpc import GrpcClient, GrpcError, GrpcStream
 from orchestrator.wire.protobuf import Codec
 from orchestrator.wire.raw import WireError
@@ -62,9 +63,12 @@ class EtcdApi:
         answer = await self.range({"key": key, "count_only": True})
         return int(answer["header"]["revision"])
 
-    async def txn(self, request: Message) -> Message:
-        """`TxnRequest` → `TxnResponse`. Raises `UnknownOutcomeError` when it may have been made."""
-        return await self._write("KV/Txn", "TxnRequest", "TxnResponse", request)
+    async def txn(self, request: Message, right: Right | None = None) -> Message:
+        """`TxnRequest` → `TxnResponse`. Raises `UnknownOutcomeError` when it may have been made.
+
+        `right` is asked just before it is sent, each time: `UnavailableError` where it is gone.
+        """
+        return await self._write("KV/Txn", "TxnRequest", "TxnResponse", request, right)
 
     async def compact(self, revision: int) -> None:
         """Forget history before `revision`. Raises `CompactedError` when that is done, `FutureRevisionError`."""
@@ -138,15 +142,23 @@ class EtcdApi:
     async def _read(self, method: str, request: str, response: str, message: Message) -> Message:
         return await self._until_answered(method, request, response, message, write=False)
 
-    async def _write(self, method: str, request: str, response: str, message: Message) -> Message:
-        return await self._until_answered(method, request, response, message, write=True)
+    async def _write(
+        self, method: str, request: str, response: str, message: Message, right: Right | None = None
+    ) -> Message:
+        return await self._until_answered(method, request, response, message, write=True, right=right)
 
     async def _until_answered(
-        self, method: str, request: str, response: str, message: Message, *, write: bool
+        self,
+        method: str,
+        request: str,
+        response: str,
+        message: Message,
+        *,
+        write: bool,
+        right: Right | None = None,
     ) -> Message:
         """Repeats what is safe to repeat: a read, and a write that was certainly not sent."""
         until_s = self._clock.monotonic_s() + self.patience_s
-        right = right_to_write.get() if request == "TxnRequest" else None
         while True:
             endpoint = self._client.endpoint
             try:
@@ -172,11 +184,12 @@ class EtcdApi:
         return self.decode(response, answer)
 
     async def _send(self, method: str, data: bytes, right: Right | None) -> bytes:
-        metadata = await self._metadata()
-        if right is not None:
-            right()
         return await self._client.unary(
-            f"/etcdserverpb.{method}", data, timeout_s=CALL_TIMEOUT_S, metadata=metadata
+            f"/etcdserverpb.{method}",
+            data,
+            timeout_s=CALL_TIMEOUT_S,
+            metadata=await self._metadata(),
+            before=partial(_check, right) if right is not None else None,
         )
 
     async def _metadata(self) -> Sequence[tuple[str, str]]:
@@ -199,3 +212,8 @@ class EtcdApi:
             except GrpcError as error:  # Whatever it was for has not been sent yet.
                 raise GrpcError(error.code, error.details, sent=False, endpoint=error.endpoint) from error
             self._token = self.decode("AuthenticateResponse", answer)["token"]
+
+
+def _check(right: Right) -> None:
+    if refusal := right():
+        raise UnavailableError(refusal)

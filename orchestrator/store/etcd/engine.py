@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import structlog
 
 from orchestrator.base.clock import Clock
+from orchestrator.base.right import right_to_write
 from orchestrator.base.tasks import Supervisor
 from orchestrator.store.etcd import transactions
 from orchestrator.store.etcd.api import EtcdApi
@@ -272,7 +273,7 @@ class EtcdStore:
     async def _send(self, txn: Txn) -> TxnResult:
         request = transactions.request_of(txn, self._keys, self._sealer)
         try:
-            answer = await self._api.txn(request)
+            answer = await self._api.txn(request, right_to_write.get())
         except NoSpaceError:
             self.no_space = True
             raise

@@ -1,4 +1,4 @@
-"""The right to write, asked again at the last moment: whoever had it when its request was authorized may have been
+"""The right to write, asked again at the last moment: whoever had it when a request was authorized may have been
 frozen since, while somebody else took over.
 
 Set by `client.leader` in the context of the request, so that it reaches the engine through every layer between;
@@ -9,7 +9,7 @@ with one server has nobody to hand the right to, and does not ask.
 from collections.abc import Callable
 from contextvars import ContextVar
 
-Right = Callable[[], None]
-"""Raises `UnavailableError` when there is no right any more."""
+Right = Callable[[], str]
+"""Why there is no right any more; empty while there is."""
 
 right_to_write: ContextVar[Right | None] = ContextVar("right_to_write", default=None)
