@@ -153,6 +153,7 @@ class Recovery:
         wanted = [number for number in segments if number >= start]
         if not wanted and not found.snapshots:
             return
+        found.state.expect(self._last_base([segments[number] for number in wanted]))
         for number in range(start, (wanted[-1] if wanted else start) + 1):
             if number not in segments:
                 raise DamagedLogError(segment_path(self._directory, number), 0, "the segment is missing")
@@ -162,6 +163,21 @@ class Recovery:
             missing = segment_path(self._directory, last.number + 1)
             raise DamagedLogError(missing, 0, "the segment is missing: the one before it is sealed")
         self._check_reach(found)
+
+    def _last_base(self, paths: list[Path]) -> int:
+        """The last revision before the last segment that was begun, to plan with; 0 if that can't be told."""
+        for path in reversed(paths):
+            fd = self._disk.open(path)
+            try:
+                page = self._disk.read(fd, HEADER_BYTES, 0)
+            finally:
+                self._disk.close(fd)
+            if page.strip(b"\0"):
+                try:
+                    return Header.decode(path, page, SEGMENT_MAGIC).base_revision
+                except DamagedLogError:
+                    return 0
+        return 0
 
     def _load_segment(self, found: Recovered, segment: Segment) -> None:
         try:

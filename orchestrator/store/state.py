@@ -14,7 +14,7 @@ from typing import cast
 
 from orchestrator.api.item import Item
 from orchestrator.base.clock import Clock
-from orchestrator.store.history import ENTRY_OVERHEAD_BYTES, History, size_of
+from orchestrator.store.history import COLD_EVENT_BYTES, ENTRY_OVERHEAD_BYTES, History, size_of
 from orchestrator.store.interface import CompactedError, Entry, Event, FutureRevisionError, RangeResult
 from orchestrator.store.leases import Leases
 from orchestrator.store.record import (
@@ -49,6 +49,8 @@ class State:
         self.live_bytes = 0
         self.history = History(history_memory_bytes)
         self._history_memory_bytes = history_memory_bytes
+        self._history_from = 0
+        """While loading: events up to this revision would not be kept anyhow."""
         self._held: list[int] = []
         self._live: dict[str, Entry] = {}
         self._keys: SortedKeys | Unsorted = SortedKeys()
@@ -183,15 +185,14 @@ class State:
         return self._remember(Event(revision, previous.key, None, previous), 0)
 
     def _remember(self, event: Event, lease: int) -> Event:
-        previous = event.previous
-        if previous is None:
-            self.history.append(event, ENTRY_OVERHEAD_BYTES)
-            return event
-        size = len(event.key) + len(previous.item.raw) + ENTRY_OVERHEAD_BYTES
-        self.live_bytes -= size
-        if previous.lease and previous.lease != lease:
-            self.leases.detach(previous.lease, event.key)
-        self.history.append(event, size)
+        previous, size = event.previous, ENTRY_OVERHEAD_BYTES
+        if previous is not None:
+            size += len(event.key) + len(previous.item.raw)
+            self.live_bytes -= size
+            if previous.lease and previous.lease != lease:
+                self.leases.detach(previous.lease, event.key)
+        if event.revision > self._history_from:
+            self.history.append(event, size)
         return event
 
     def _account(self, operation: Operation, revision: int) -> None:
@@ -225,9 +226,16 @@ class State:
         """Until `end_loading`, only `apply` is called; keys are put in order at the end, all at once."""
         self._keys, self._gone = Unsorted(), Unsorted()
 
+    def expect(self, revision: int) -> None:
+        """While loading: what follows leads up to `revision` at least, so history need not begin at once."""
+        if self._history_memory_bytes is not None:
+            self._history_from = max(0, revision - self._index_bytes_max // COLD_EVENT_BYTES)
+
     def end_loading(self) -> None:
         """From now on everything can be read."""
         live = self._live
+        self.floor = max(self.floor, min(self._history_from, self.revision))
+        self._history_from = 0
         self._keys = SortedKeys(sorted(live))
         self._gone = SortedKeys(sorted(key for key in self.history.last if key not in live))
 
@@ -268,8 +276,13 @@ class State:
         """The floor that keeps what history takes in memory within its bound; 0 while it is."""
         if self._history_memory_bytes is None:
             return 0
-        most = max(self._history_memory_bytes, INDEX_BYTES_MIN)
+        most = self._index_bytes_max
         return self.history.floor_keeping(most * 3 // 4) if self.history.cold_bytes > most else 0
+
+    @property
+    def _index_bytes_max(self) -> int:
+        """What events may take whose values are on disk only."""
+        return max(self._history_memory_bytes or 0, INDEX_BYTES_MIN)
 
     @property
     def history_bytes(self) -> int:

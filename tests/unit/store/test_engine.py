@@ -70,3 +70,22 @@ async def test_index_of_old_values_is_bounded_too(
     assert 50 < store.stats()["history_events"] < 100
     assert 50 < store.compact_revision < 100
     await store.close()
+
+
+async def test_restart_builds_no_history_that_would_not_be_kept(
+    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LogSettings(segment_bytes=16 * 1024, history_memory_bytes=0)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk, settings=settings)
+    await write(store, 500, b"x" * 200)
+    await store.close()
+    monkeypatch.setattr(state, "INDEX_BYTES_MIN", 6400)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk, settings=settings)
+    floor = store.compact_revision
+    assert 380 <= floor < 500 and store.stats()["history_events"] == 500 - floor
+    for revision in range(floor, 501):
+        (entry,) = (await store.range("/", revision=revision)).entries
+        assert (entry.revision, entry.version, len(entry.value)) == (revision, revision, 200)
+    with pytest.raises(CompactedError):
+        await store.range("/", revision=floor - 1)
+    await store.close()
