@@ -33,6 +33,8 @@ RETRY_S = 10.0
 
 Reseal = Callable[[], Awaitable[int]]
 """Returns when everything on disk has the form that the sealer gives now: how many values were sealed for that."""
+Agree = Callable[[Keyring], Awaitable[None]]
+"""Asks other servers of the same store before the newest key seals anything; `StartupError` when that is refused."""
 
 
 class _Mark(msgspec.Struct):
@@ -74,6 +76,9 @@ class Encryption:
         self._mark_path = data_dir / MARK
         self._mark = self._read_mark()
         self._rewriting = asyncio.Lock()
+        self._unused: Keyring | None = None
+        self.agree: Agree | None = None
+        """Set where several servers share the store."""
         prefixes = prefixes_of(resources)
         keyring = keys.load(file)
         if keyring is None:
@@ -170,10 +175,24 @@ class Encryption:
         return Rotation(self.sealer.keyring.primary.id, count, before - 1)
 
     async def _add_key(self) -> None:
-        keyring = self.sealer.keyring.with_new(self._now())
+        keyring = self._unused or self.sealer.keyring.with_new(self._now())
         await asyncio.to_thread(keys.save, self._file, keyring)  # on disk before anything is sealed with it
+        if self.agree is not None:
+            await self._agreed(self.agree, keyring)
         self.sealer.use(keyring)
         await asyncio.to_thread(self._write_mark, done=False)
+
+    async def _agreed(self, agree: Agree, keyring: Keyring) -> None:
+        self._unused = (
+            keyring  # Where the answer is lost it may be agreed on: the next rotation takes this one.
+        )
+        try:
+            await agree(keyring)
+        except StartupError:
+            self._unused = None
+            await asyncio.to_thread(keys.save, self._file, self.sealer.keyring)
+            raise
+        self._unused = None
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now_s(), UTC).isoformat(timespec="seconds")

@@ -3,10 +3,10 @@
 1. The first server writes them to etcd, in a transaction that only one can win.
 2. Every other one takes them into its data directory before it makes certificates.
 3. A data directory that has another CA or key already belongs to another cluster and is refused; so is a config
-   with other address ranges, and a keys file of encryption that lacks the key in use.
+   with other address ranges, and an etcd that has keys in our place but no identity: it belongs to somebody else.
 
 Whoever reads this part of etcd can act as anybody in the cluster, as with every secret there: guard etcd by TLS.
-Called by `daemon` between the checks and the certificates.
+What they encrypt is another matter: see `agreement`. Called by `shared`, and by `backup` for a restore.
 """
 
 import ipaddress
@@ -22,12 +22,15 @@ from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 from orchestrator.pki.authority import Authority, ensure_signing_key, keep
 from orchestrator.store.interface import StoreError
-from orchestrator.store.sealing import Sealer
 
 log = structlog.get_logger(__name__)
 
 FILES = ("ca.crt", "ca.key", "sa.key")
 SETTINGS = ("service_cidr", "pod_cidr", "dns_address", "cluster_domain")
+SAMPLE = 20
+"""Keys that are looked at to tell whose they are."""
+KUBERNETES = b"k8s\0"
+"""How a value begins that kube-apiserver wrote."""
 _MOD_REVISION = 2
 
 
@@ -45,12 +48,15 @@ class Identity:
         self._config = config
         self._clock = clock
         self._directory = config.data_dir / "pki"
-        root = f"/orchestrator{etcd.keys.prefix}"
-        self._key, self._sealing_key = f"{root}/identity".encode(), f"{root}/encryption-key".encode()
+        self._key = f"/orchestrator{etcd.keys.prefix}/identity".encode()
 
     async def check(self) -> None:
         """Whether this server fits what is there. Raises `StartupError`."""
         found = await self._read()
+        if found is None and (values := await self._first_values()):
+            found = await self._read()  # Another server may have made the cluster just now.
+            if found is None:
+                raise _foreign(self._etcd.keys.prefix, values)
         if found is not None:
             self._compare(found)
 
@@ -65,19 +71,25 @@ class Identity:
         self._compare(found)
         keep(self._directory, {name: found.files[name].encode() for name in FILES})
 
-    async def check_keys(self, sealer: Sealer) -> None:
-        """Whether our keys open what other servers seal; notes the key in use. Raises `StartupError`."""
-        known = {key.id for key in sealer.keyring.keys}
-        ours = sealer.keyring.primary.id if sealer.prefixes else ""
-        value, revision = await self._get(self._sealing_key)
-        theirs = value.decode()
-        if theirs and theirs not in known:
-            raise StartupError(
-                f"The servers of this cluster seal values with key {theirs}, which this server does not have.",
-                "Copy the keys file (encryption_keys) from one of them to this host, and use the same encrypt setting.",
-            )
-        if ours and ours != theirs:
-            await self._put(self._sealing_key, ours.encode(), revision)
+    async def replace(self, files: dict[str, bytes]) -> None:
+        """Make the cluster that of a backup, whose files are given by their names in `pki`; for a restore only."""
+        if missing := [name for name in FILES if name not in files]:
+            raise StartupError(f"The backup lacks pki/{missing[0]}.", "Take another backup.")
+        texts = {name: files[name].decode() for name in FILES}
+        value = msgspec.json.encode(_Identity(1, texts, self._settings()))
+        try:
+            await self._etcd.api.txn({"success": [{"put": {"key": self._key, "value": value}}]})
+        except StoreError as error:
+            raise _failed(error) from error
+
+    async def _first_values(self) -> list[bytes]:
+        """Of some keys in the store's place."""
+        keys = self._etcd.keys
+        try:
+            answer = await self._etcd.api.range({"key": keys.first, "range_end": keys.end, "limit": SAMPLE})
+        except StoreError as error:
+            raise _failed(error) from error
+        return [kv.get("value", b"") for kv in answer.get("kvs", ()) if kv["key"] != keys.marker]
 
     def _compare(self, found: _Identity) -> None:
         for name in FILES:
@@ -148,6 +160,19 @@ class Identity:
             return bool((await self._etcd.api.txn(request)).get("succeeded"))
         except StoreError as error:
             raise _failed(error) from error
+
+
+def _foreign(prefix: str, values: list[bytes]) -> StartupError:
+    if any(value.startswith(KUBERNETES) for value in values):
+        return StartupError(
+            f"This etcd is the store of another Kubernetes: kube-apiserver keeps its objects under {prefix}/.",
+            "Use another etcd, or another place in this one: --etcd-prefix /registry-2.",
+        )
+    return StartupError(
+        f"This etcd has keys under {prefix}/, but none of our clusters was made there.",
+        "Use another etcd, or another place in this one with --etcd-prefix; or, where the keys are of no use, "
+        f"remove them: etcdctl del --prefix {prefix}/",
+    )
 
 
 def _failed(error: StoreError) -> StartupError:

@@ -5,6 +5,7 @@ reach ─ join ─ open ─ announce ─ leader_work          in the order in wh
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from orchestrator.assembly.agreement import Agreement
 from orchestrator.assembly.apiservers import ApiServers
 from orchestrator.assembly.etcd import Etcd, check_etcd
 from orchestrator.assembly.identity import Identity
@@ -12,8 +13,10 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.config import Config
+from orchestrator.server.health import Unhealthy
 from orchestrator.store.etcd import transfer
 from orchestrator.store.etcd.engine import EtcdStore
+from orchestrator.store.keyring import Keyring
 from orchestrator.store.sealing import Sealer
 
 
@@ -25,6 +28,7 @@ class SharedStore:
         self._config = config
         self._clock = clock
         self._identity = Identity(etcd, config, clock)
+        self._agreement = Agreement(etcd, clock)
         self._store: EtcdStore | None = None
         self._sealer = Sealer()
 
@@ -45,22 +49,25 @@ class SharedStore:
         await self._identity.adopt()
 
     async def open(self, supervisor: Supervisor, sealer: Sealer | None = None) -> EtcdStore:
-        """The store, loaded. Raises `StartupError`, also where our encryption keys are not those in use."""
+        """The store, loaded. Raises `StartupError`, also where other servers encrypt something else, or otherwise."""
         self._sealer = sealer or Sealer()
-        await self._identity.check_keys(self._sealer)
+        await self._agreement.join(self._sealer, supervisor)
         self._store = await self._etcd.open_store(supervisor, self._sealer)
         return self._store
 
     async def reseal(self) -> int:
         """Write anew what is not in the form that the sealer gives now, and forget older forms; how many those were.
 
-        Other servers must have the keys file by then: they are told which key is in use when they start. Raises
-        `StoreError`, `StartupError`.
+        Raises `StoreError`, `StartupError`.
         """
-        await self._identity.check_keys(self._sealer)
+        await self._agreement.confirm()
         count = await transfer.reseal(self._etcd.api, self._etcd.keys, self._sealer)
         await self.store.compact(self.store.revision)
         return count
+
+    async def agree(self, keyring: Keyring) -> None:
+        """Before the newest key of `keyring` seals anything. Raises as `Agreement.change` does."""
+        await self._agreement.change(keyring, self._sealer.prefixes)
 
     @property
     def store(self) -> EtcdStore:
@@ -70,6 +77,8 @@ class SharedStore:
 
     async def check(self) -> str:
         """Readiness. Raises `Unhealthy`."""
+        if self._agreement.broken:
+            raise Unhealthy("restart this server: others encrypt otherwise since it was cut off")
         return await check_etcd(self.store)
 
     async def announce(
@@ -86,4 +95,5 @@ class SharedStore:
         return (("etcd-compaction", self.store.compact_by_age),)
 
     async def close(self) -> None:
+        await self._agreement.leave()
         await self._etcd.close()

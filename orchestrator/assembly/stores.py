@@ -52,6 +52,7 @@ async def open_store(
     encryption = encryption_of(config, clock)
     encryption.begin()
     if shared is not None:
+        encryption.agree = shared.agree
         store = await shared.open(supervisor, encryption.sealer)
         shrink = _compacting(store)
         return _open("etcd", store, encryption, shared.reseal, shrink)
