@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.assembly.stores import open_store
+from orchestrator.base import log
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
@@ -16,6 +17,12 @@ from orchestrator.cli import backup, restore
 from orchestrator.config import load
 from orchestrator.store.backup import Backup
 from orchestrator.store.interface import Put, Txn
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging is set up for nobody else in this process."""
+    monkeypatch.setattr(log, "configure", lambda *arguments: None)
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from orchestrator.assembly.stores import open_store
+from orchestrator.base import log
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
@@ -37,6 +40,14 @@ async def fill(file: Path) -> None:
         await opened.engine.transact(Txn((), (Put(key, f"{SECRET}-{number}".encode()),)))
     await opened.engine.close()
     await supervisor.stop()
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is logged goes nowhere, and logging is set up for nobody else in this process."""
+    monkeypatch.setattr(log, "configure", lambda *arguments: None)
+    with capture_logs():
+        yield
 
 
 def run(config: Path, *arguments: str) -> Result:
