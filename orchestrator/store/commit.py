@@ -41,7 +41,11 @@ Job = Callable[[], object]
 
 
 class CommitThread:
-    """Runs one blocking job after the other and reports back to the loop."""
+    """Runs one blocking job after the other and reports back to the loop.
+
+    Once a job failed, other than for lack of space, no later one is run: each fails like it. What the failed one
+    left on disk is not known, so nothing may be written behind it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -54,13 +58,17 @@ class CommitThread:
         self._jobs.put((job, done))
 
     def _run(self) -> None:
+        broken: BaseException | None = None
         while (work := self._jobs.get()) is not None:
             job, done = work
-            error: BaseException | None = None
-            try:
-                job()
-            except BaseException as caught:
-                error = caught
+            error = broken
+            if broken is None:
+                try:
+                    job()
+                except NoSpaceError as refused:
+                    error = refused
+                except BaseException as caught:
+                    error = broken = caught
             if self._loop.is_closed():
                 return
             self._loop.call_soon_threadsafe(done, error)
@@ -128,7 +136,7 @@ class Committer:
         ]
         if len(futures) == 1:
             return await futures[0]
-        return [result for results in await asyncio.gather(*futures) for result in results]
+        return _together(await asyncio.gather(*futures, return_exceptions=True), len(works))
 
     def is_ending(self, lease: int) -> bool:
         """Whether the end of `lease` is on its way to disk."""
@@ -170,7 +178,7 @@ class Committer:
         records = [record for request in self._flying for record in request.records]
         self._busy = True
         if not records:
-            self._landed(None)
+            self._loop.call_soon(self._landed, None)  # Behind what is being published now.
             return
         data = self.log.encode(records)
         log, revision = self.log, records[-1].revision
@@ -287,3 +295,16 @@ class Committer:
         self._thread.submit(lambda: None, lambda _: idle.set_result(None))
         await finish(idle)
         self._thread.stop()
+
+
+def _together(parts: list[list[TxnResult] | BaseException], count: int) -> list[TxnResult]:
+    """The results of a long list of transactions that went to disk in parts."""
+    results: list[TxnResult] = []
+    for part in parts:
+        if isinstance(part, StoreError):
+            made = f"; the first {len(results)} of {count} transactions are made" if results else ""
+            raise type(part)(f"{part}{made}")
+        if isinstance(part, BaseException):
+            raise part
+        results += part
+    return results

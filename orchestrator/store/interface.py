@@ -179,7 +179,10 @@ class Store(Protocol):
         """Run one transaction; returns after it is durable. Raises `NoSpaceError`, `StoppedError`."""
 
     async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
-        """Run several with one sync; each succeeds or fails by itself, in order."""
+        """Run several with one sync, or one for every few hundred; each succeeds or fails by itself, in order.
+
+        When a later part can't be written, those before it stay made: the error says how many.
+        """
 
     def watch(self, prefix: str, after_revision: int) -> Watch:
         """Events under `prefix` with a revision greater than `after_revision`; `CompactedError` comes on iteration."""

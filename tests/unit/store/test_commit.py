@@ -11,6 +11,7 @@ from orchestrator.store import commit
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import Compare, NoSpaceError, Put, StoppedError, Txn
+from orchestrator.store.settings import LogSettings
 
 
 def put(key: str, value: bytes = b"v") -> Txn:
@@ -104,3 +105,52 @@ async def test_cancelled_writer_does_not_disturb_the_others(tmp_path: Path, lazy
     assert (await second).revision == 2
     assert await keys(store) == ["/a", "/b"]
     await store.close()
+
+
+async def test_a_long_list_that_is_refused_half_way_says_what_was_made(
+    tmp_path: Path, faulty_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "BATCH_RECORDS_MAX", 4)
+    settings = LogSettings(segment_bytes=64 * 1024)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk, settings=settings)
+    value = b"x" * 10_000
+    await store.transact(put("/first"))
+    faulty_disk.faults["allocate"] = [errno.ENOSPC] * 20
+    with pytest.raises(NoSpaceError, match="the first 4 of 12 transactions are made"):
+        await store.transact_many([put(f"/{n:02}", value) for n in range(12)])
+    assert await keys(store) == ["/00", "/01", "/02", "/03", "/first"]
+    await store.close()
+
+
+async def test_what_changes_nothing_is_answered_after_what_it_depends_on(
+    tmp_path: Path, lazy_disk: Disk
+) -> None:
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    first = asyncio.ensure_future(store.transact(put("/a")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = await store.transact(Txn((Compare("/a", 0),), (Put("/a", b"w"),)))
+    assert first.done() and not second.succeeded and second.revision == store.revision == 1
+    await store.close()
+
+
+async def test_nothing_is_written_behind_a_job_that_failed() -> None:
+    """A rotation that failed may have left half a seal; the batch queued behind it must not follow it to disk."""
+    loop = asyncio.get_running_loop()
+    thread = commit.CommitThread(loop)
+    ran: list[str] = []
+    errors: list[BaseException | None] = []
+    last = loop.create_future()
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    thread.submit(lambda: fail(NoSpaceError("no space")), errors.append)
+    thread.submit(lambda: ran.append("after no space"), errors.append)
+    thread.submit(lambda: fail(OSError(errno.EIO, "bad disk")), errors.append)
+    thread.submit(lambda: ran.append("after a failure"), errors.append)
+    thread.submit(lambda: None, last.set_result)
+    assert isinstance(await last, OSError)
+    assert ran == ["after no space"]
+    assert [type(error) for error in errors] == [NoSpaceError, type(None), OSError, OSError]
+    thread.stop()
