@@ -51,7 +51,7 @@ from tests.contract.etcd_support import Etcd
 from tests.store.memory_disk import MemoryDisk
 from tests.store.model import Lease, Model, Row, in_order, row_of
 
-PROGRAMS = int(os.environ.get("STORE_TEST_PROGRAMS", "12"))
+PROGRAMS = int(os.environ.get("STORE_TEST_PROGRAMS", "9"))
 SHRINK = "STORE_TEST_SHRINK" in os.environ
 """Whether a failing program is made small, which takes minutes."""
 STEPS = 50
@@ -543,4 +543,4 @@ def test_encrypted_log_does_what_the_model_does() -> None:
 
 
 def test_etcd_does_what_the_model_does(etcd: Etcd) -> None:
-    run_programs(lambda: StoreMachine(EtcdHarness(etcd.endpoint)), PROGRAMS // 2)
+    run_programs(lambda: StoreMachine(EtcdHarness(etcd.endpoint)), PROGRAMS // 3)

@@ -12,7 +12,7 @@ from tests.store.crashes import Recording, Replay, record
 from tests.store.memory_disk import Image, MemoryDisk, Rename, Sync, SyncNames, Write
 
 SEED = int(os.environ.get("STORE_TEST_SEED", "1"))
-SHARE = float(os.environ.get("STORE_TEST_SHARE", "0.06"))
+SHARE = float(os.environ.get("STORE_TEST_SHARE", "0.04"))
 ROUNDS = 12
 
 

@@ -33,12 +33,12 @@ async def test_store_refuses_or_reports_flipped_bits() -> None:
     made = await several_segments()
     layouts = [Layout(path, made.image[path]) for path in made.used]
     found: Counter[str] = Counter()
-    for layout, offset, bit in places(layouts, random.Random(SEED), 200):
+    for layout, offset, bit in places(layouts, random.Random(SEED), 120):
         found[await check_flip(made, str(layout.path), offset, bit, layouts[-1])] += 1
     last = layouts[-1]
     for offset in range(last.frames[-1].start, last.tail, 97):
         assert await check_flip(made, str(last.path), offset, offset % 8, last) == "dropped"
-    assert found["refused"] > 100
+    assert found["refused"] > 50
 
 
 async def test_damaged_snapshot_is_refused_or_an_older_one_taken() -> None:
@@ -46,7 +46,7 @@ async def test_damaged_snapshot_is_refused_or_an_older_one_taken() -> None:
     snapshots = [Layout(path, made.image[path]) for path in made.paths(".snapshot")]
     last = Layout(made.used[-1], made.image[made.used[-1]])
     assert snapshots
-    for layout, offset, bit in places(snapshots[-1:], random.Random(SEED), 100):
+    for layout, offset, bit in places(snapshots[-1:], random.Random(SEED), 50):
         assert layout.notices(offset, bit)
         await check_flip(made, str(layout.path), offset, bit, last)
 
@@ -58,10 +58,10 @@ async def test_log_cut_anywhere_loses_no_whole_batch() -> None:
     rng = random.Random(SEED)
     ends = [
         frame.end + step
-        for frame in rng.sample(layout.frames, min(30, len(layout.frames)))
+        for frame in rng.sample(layout.frames, min(15, len(layout.frames)))
         for step in (-1, 0, 1)
     ]
-    anywhere = [rng.randrange(layout.tail - 64 * KIB, layout.tail) for _ in range(60)]
+    anywhere = [rng.randrange(layout.tail - 64 * KIB, layout.tail) for _ in range(40)]
     for size in (*ends, *anywhere):
         await check_cut(made, layout, size)
 

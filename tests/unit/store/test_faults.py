@@ -15,7 +15,7 @@ from tests.store.ledger import reopen
 from tests.store.memory_disk import MemoryDisk, Spoiled, Sync, Write
 
 SEED = int(os.environ.get("STORE_TEST_SEED", "1"))
-FAULTS = int(os.environ.get("STORE_TEST_FAULTS", "3"))
+FAULTS = int(os.environ.get("STORE_TEST_FAULTS", "2"))
 ROUNDS = 8
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.store.kills import campaign
 
 SEED = int(os.environ.get("STORE_TEST_SEED", "1"))
-KILLS = int(os.environ.get("STORE_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("STORE_TEST_KILLS", "4"))
 
 
 async def test_kill_loses_no_acknowledged_write(tmp_path: Path) -> None:
