@@ -28,6 +28,7 @@ class Etcd:
     def __init__(self, directory: Path, *flags: str, scheme: str = "http") -> None:
         self.port, self.peer_port = free_port(), free_port()
         self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
+        self.data = directory / "data"
         self._directory = directory
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +37,7 @@ class Etcd:
         peer = f"http://127.0.0.1:{self.peer_port}"
         command = [
             "etcd",
-            f"--data-dir={self._directory}/data",
+            f"--data-dir={self.data}",
             f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}",
             f"--listen-peer-urls={peer}",

@@ -15,8 +15,13 @@ from typing import Any
 
 from orchestrator.base.clock import Clock
 from orchestrator.base.right import Right
-from orchestrator.store.etcd.failures import no_answer, refused_token, store_error
-from orchestrator.store.interface import LeaseNotFoundError, StoreError, UnavailableError
+from orchestrator.store.etcd.failures import LostDataError, no_answer, refused_token, store_error
+from orchestrator.store.interface import (
+    LeaseNotFoundError,
+    StoreError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from orchestrator.wire.grpc import GrpcClient, GrpcError, GrpcStream
 from orchestrator.wire.protobuf import Codec
 from orchestrator.wire.raw import WireError
@@ -46,6 +51,10 @@ class EtcdApi:
     def __init__(self, client: GrpcClient, clock: Clock, credentials: Credentials | None = None) -> None:
         self.cluster_id = 0
         """Of the cluster that answered first; an answer of another one is refused."""
+        self.newest = 0
+        """The highest revision that etcd has told; no later answer may be below it."""
+        self.on_loss: Callable[[LostDataError], None] | None = None
+        """Called when an answer is below it all the same."""
         self.patience_s = PATIENCE_S
         self._client = client
         self._clock = clock
@@ -56,7 +65,11 @@ class EtcdApi:
 
     async def range(self, request: Message) -> Message:
         """`RangeRequest` → `RangeResponse`; linearizable unless it says otherwise."""
-        return await self._read("KV/Range", "RangeRequest", "RangeResponse", request)
+        return await self._range("RangeResponse", request)
+
+    async def page(self, request: Message) -> Message:
+        """As `range`, with each of `kvs` as the bytes of a `KeyValue`: to be decoded a few at a time."""
+        return await self._range("RangePage", request)
 
     async def revision(self, key: bytes) -> int:
         """The newest revision of etcd; `key` is any that we may read."""
@@ -68,7 +81,13 @@ class EtcdApi:
 
         `right` is asked just before it is sent, each time: `UnavailableError` where it is gone.
         """
-        return await self._write("KV/Txn", "TxnRequest", "TxnResponse", request, right)
+        before = self.newest
+        answer = await self._write("KV/Txn", "TxnRequest", "TxnResponse", request, right)
+        try:
+            self._check_revision(answer, before, before + changed(answer))
+        except LostDataError as error:
+            raise UnknownOutcomeError(f"the write may have been made, but {error}") from error
+        return answer
 
     async def compact(self, revision: int) -> None:
         """Forget history before `revision`. Raises `CompactedError` when that is done, `FutureRevisionError`."""
@@ -138,6 +157,29 @@ class EtcdApi:
     def forget_token(self) -> None:
         """etcd refused it: the next call takes a new one."""
         self._token = ""
+
+    def saw(self, revision: int) -> None:
+        """The watch has brought this revision."""
+        self.newest = max(self.newest, revision)
+
+    async def _range(self, response: str, request: Message) -> Message:
+        before = self.newest
+        answer = await self._read("KV/Range", "RangeRequest", response, request)
+        self._check_revision(answer, before, before)
+        return answer
+
+    def _check_revision(self, answer: Message, before: int, least: int) -> None:
+        """`before` is what etcd had told when the request was sent, `least` what its answer must have reached."""
+        revision = int(answer["header"]["revision"])
+        if revision >= least:
+            self.saw(revision)
+            return
+        error = LostDataError(revision, before)
+        if self.newest >= before:  # Else another answer has told already.
+            self.newest = revision
+            if self.on_loss is not None:
+                self.on_loss(error)
+        raise error
 
     async def _read(self, method: str, request: str, response: str, message: Message) -> Message:
         return await self._until_answered(method, request, response, message, write=False)
@@ -212,6 +254,14 @@ class EtcdApi:
             except GrpcError as error:  # Whatever it was for has not been sent yet.
                 raise GrpcError(error.code, error.details, sent=False, endpoint=error.endpoint) from error
             self._token = self.decode("AuthenticateResponse", answer)["token"]
+
+
+def changed(answer: Message) -> bool:
+    """Whether a transaction has a revision of its own."""
+    return any(
+        "put" in response or response.get("delete", {}).get("deleted", 0)
+        for response in answer.get("responses", ())
+    )
 
 
 def _check(right: Right) -> None:

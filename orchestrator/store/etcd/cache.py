@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 from orchestrator.base.clock import Clock
-from orchestrator.store.interface import CompactedError, Entry, Event
+from orchestrator.store.interface import CompactedError, Entry, Event, StoreError
 from orchestrator.store.record import COMPACT, KEPT, PAIR, SNAPSHOT, Operation, Record, number_value
 from orchestrator.store.state import State
 from orchestrator.store.watch import WatchHub
@@ -27,6 +27,8 @@ class Cache:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.loads = 0
+        self.losses = 0
+        """Times that etcd was found to have lost data."""
         self.slow_watches = 0
         """Of loads before this one."""
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -50,6 +52,15 @@ class Cache:
         self.loads += 1
         old.stop(CompactedError(revision))
         self._wake()
+
+    def lose(self, error: StoreError) -> None:
+        """What is here etcd has no more: end every watch, fail who waits, have nothing until the next load."""
+        self.losses += 1
+        waiting, self._waiting = self._waiting, []
+        self.replace(self.blank(), 0)
+        for _, _, future in waiting:
+            if not future.done():
+                future.set_exception(error)
 
     def apply(self, records: Sequence[Record]) -> None:
         """Take over transactions in order, publish them, wake who waits for them."""

@@ -13,7 +13,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.right import right_to_write
 from orchestrator.base.tasks import Supervisor
 from orchestrator.store.etcd import transactions
-from orchestrator.store.etcd.api import EtcdApi
+from orchestrator.store.etcd.api import EtcdApi, changed
 from orchestrator.store.etcd.cache import Cache
 from orchestrator.store.etcd.feed import Feed
 from orchestrator.store.etcd.freshness import Freshness
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 WRITES_MAX = 256
 """Transactions under way at once; further ones wait."""
 REPEATS_MAX = 3
+HISTORY_PATIENCE_S = 10.0
+"""A start waits this long for history."""
 
 
 class EtcdStore:
@@ -60,7 +62,7 @@ class EtcdStore:
         self._cache = Cache(clock)
         self._feed = Feed(api, keys, self._cache, clock, sealer)
         self._supervisor = Supervisor("store/etcd", clock)
-        self._freshness = Freshness(api, keys.first, self._feed, self._supervisor)
+        self._freshness = Freshness(api, keys.first, self._feed, self._supervisor, clock)
         self._maintenance = Maintenance(self, self._cache, clock)
         self._room = asyncio.Semaphore(WRITES_MAX)
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,7 +87,7 @@ class EtcdStore:
             store._parent.serve("etcd-history", store._maintenance.forget),
         ]
         try:
-            await store._freshness.reach(mark, ours=True)
+            await store._begin(mark)
             await store.ping()
         except BaseException:
             await store.close()
@@ -100,11 +102,25 @@ class EtcdStore:
         """
         await self._feed.load()
         try:
-            return await self._feed.nudge()
+            mark = await self._feed.stock_up()
+            self.no_space = self._feed.full
+            return mark
         except NoSpaceError:
             self.no_space = True
             await self._feed.load(history=False)
             return self._cache.revision
+
+    async def _begin(self, mark: int) -> None:
+        """Wait until the watch has brought all; history that takes too long is done without."""
+        try:
+            async with asyncio.timeout(HISTORY_PATIENCE_S):
+                await self._freshness.reach(mark, ours=True)
+            return
+        except (TimeoutError, UnavailableError) as error:
+            cause = str(error) or f"more than {HISTORY_PATIENCE_S:.0f} s"
+            log.warning("etcd's history takes too long: watches of before must list again", cause=cause)
+        self._feed.start_over("its history takes too long")
+        await self._freshness.reach(mark, ours=True)
 
     @property
     def revision(self) -> int:
@@ -213,6 +229,7 @@ class EtcdStore:
             "watches": len(self._cache.hub),
             "slow_watches_total": self._cache.slow_watches + self._cache.hub.dropped,
             "loads_total": self._cache.loads,
+            "data_losses_total": self._cache.losses,
             "reconnects_total": max(0, self._feed.connects - 1),
             "revision_checks_total": self._freshness.checks,
             "repeats_total": self.repeats,
@@ -239,7 +256,7 @@ class EtcdStore:
 
         What was sent before may land at any time, so a repeat that fails may have failed because of it.
         """
-        since = self._cache.revision
+        since = self._cache.revision, self._cache.losses
         try:
             return await self._send(txn)
         except UnknownOutcomeError:
@@ -281,7 +298,7 @@ class EtcdStore:
         if not answer.get("succeeded"):
             await self._freshness.reach(revision)
             return TxnResult(False, revision, (), transactions.failed_keys(txn, answer))
-        if not transactions.changed(answer):
+        if not changed(answer):
             await self._freshness.reach(revision)
             return TxnResult(True, revision)
         self.no_space = False
@@ -309,18 +326,21 @@ class EtcdStore:
         try:
             entry = await self._feed.read(key, revision)
         except StoreError as error:
-            raise UnknownOutcomeError(
-                f"the write was made, but can't be read any more: {error}"
-            ) from error
+            raise UnknownOutcomeError(f"the write was made, but can't be read any more: {error}") from error
         if entry is None:
             raise UnknownOutcomeError(f"the write of {key} was made, but etcd lost it since")
         return entry
 
-    async def _trace(self, txn: Txn, since: int) -> TxnResult | None:
-        """What became of a transaction whose answer was lost; None when it is to be sent again."""
+    async def _trace(self, txn: Txn, since: tuple[int, int]) -> TxnResult | None:
+        """What became of a transaction whose answer was lost; None when it is to be sent again.
+
+        `since` is the cache's revision and its count of losses at the time when it was sent.
+        """
         try:
             await self._freshness.check()
-            return transactions.trace(txn, self._cache.state, since)
+            if self._cache.losses != since[1]:
+                raise UnavailableError("etcd lost data since")
+            return transactions.trace(txn, self._cache.state, since[0])
         except StoreError as error:
             raise UnknownOutcomeError(
                 f"etcd gave no answer, the write may have been made: {error}"

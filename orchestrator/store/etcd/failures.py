@@ -17,6 +17,16 @@ class AccessError(StoreError):
     """etcd does not let us: wrong user or password, or its role lacks a permission."""
 
 
+class LostDataError(UnavailableError):
+    """etcd is behind what it has answered before: it lost data, or an older backup was restored into it."""
+
+    def __init__(self, revision: int, before: int) -> None:
+        super().__init__(
+            f"etcd lost data: it is at revision {revision}, after {before} before. "
+            "Was its data directory removed, or a backup restored into it?"
+        )
+
+
 TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old")
 """The request was refused before anything was done; a new token helps."""
 

@@ -1,43 +1,39 @@
 """Keeps the cache equal to etcd: loads what is under the prefix, then follows one watch of it.
 
 Loading begins in the past and the watch brings the rest, so that history is there too. A broken watch resumes
-behind the last revision taken over, on the next endpoint if need be; where etcd has forgotten that revision
-everything is loaded anew. Events of one revision come together and in order: pieces of a large answer are put
-together before they are applied. Owner of the cache and of the watch; run by the store.
+behind the last revision taken over, on the next endpoint if need be; where etcd has forgotten that revision, or
+has lost what it had, everything is loaded anew. Events of one revision come together and in order: a revision that
+is cut by the pieces of a large answer is put together before it is applied. Owner of the cache and of the watch;
+run by the store.
 
 A watch tells of changes under our prefix only, while etcd's revision also grows by those of others. To make the
 watch say how far it is, `nudge` asks for a progress report where etcd's is right (before 3.4.25 and 3.5.8 it may
-overtake events: etcd issue 15220), else it writes a marker key, whose event comes in its order.
+overtake events: etcd issue 15220), else it writes a marker key, whose event comes in its order; a full etcd takes
+no writes, so then it deletes one of the keys that were written for this purpose.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from itertools import groupby
-from typing import Any
 
 import structlog
 
-from orchestrator.api.item import Item
 from orchestrator.base.backoff import Backoff
 from orchestrator.base.clock import Clock
-from orchestrator.store.etcd.api import CALL_TIMEOUT_S, EtcdApi, Message
-from orchestrator.store.etcd.cache import Cache, kept
-from orchestrator.store.etcd.failures import store_error
-from orchestrator.store.etcd.keys import Keys
-from orchestrator.store.interface import CompactedError, Entry, StoreError, UnavailableError
-from orchestrator.store.record import DELETE, PUT, Operation, Record
+from orchestrator.store.etcd.api import CALL_TIMEOUT_S, EtcdApi, Message, changed
+from orchestrator.store.etcd.cache import Cache
+from orchestrator.store.etcd.failures import LostDataError, store_error
+from orchestrator.store.etcd.keys import SPARES, Keys, end_of
+from orchestrator.store.etcd.reading import Reader, revision_of, slices
+from orchestrator.store.interface import CompactedError, Entry, NoSpaceError, StoreError, UnavailableError
 from orchestrator.store.sealing import Sealer
-from orchestrator.store.state import State
 from orchestrator.wire.grpc import GrpcError, GrpcStream
 
 log = structlog.get_logger(__name__)
 
-PAGE_KEYS = 500
-"""Loaded by one request."""
 HISTORY_REVISIONS_MAX = 20_000
-"""Taken over at the start; a few seconds' work at most."""
-PIECES_BYTES_MAX = 256 * 1024 * 1024
-"""What the pieces of one answer may add up to."""
+HISTORY_BYTES = 64 * 1024 * 1024
+"""Both are taken over at the start at most, about; a few seconds' work."""
+REVISION_BYTES_MAX = 256 * 1024 * 1024
+"""What the pieces of one revision may add up to."""
 _BROADCAST = -1
 
 
@@ -52,31 +48,41 @@ class Feed:
         """Whether this watch has brought something."""
         self.connects = 0
         """Watches made."""
+        self.attempts = 0
+        """Watches tried."""
+        self.arrivals = 0
+        """Slices of events, reports of progress and pages that came: while it grows the cache catches up."""
+        self.full = False
+        """Whether etcd refused the last marker because its database is full."""
         self.progress_is_right = False
         self._api = api
         self._keys = keys
         self._clock = clock
-        self._sealer = sealer
+        self._reader = Reader(api, keys, sealer)
         self._backoff = Backoff(0.05, 2.0, jitter=0.5)
         self._stream: GrpcStream | None = None
         self._must_load = True
+        self._spares_missing = False
+        api.on_loss = self._distrust
 
     async def load(self, *, history: bool = True) -> None:
         """Take over what is there, as of some revisions ago, or of now without `history`. Raises `StoreError`."""
-        version = (await self._api.status()).get("version", "")
-        self.progress_is_right = progress_is_right(version)
+        status = await self._api.status()
+        self.progress_is_right = progress_is_right(status.get("version", ""))
+        size_bytes = status.get("db_size_in_use", 0) or status.get("db_size", 0)
         while True:
+            state = self.cache.blank()
             try:
                 newest = await self._api.revision(self._keys.first)
-                revision = await self._oldest(newest) if history else newest
-                state = await self._read_all(revision)
+                revision = await self._oldest(newest, size_bytes) if history else newest
+                await self._reader.fill(state, revision, self._arrived)
                 break
             except CompactedError:
                 continue  # Reading took longer than etcd kept that revision: take another one.
         self.cache.replace(state, revision)
         self._must_load = False
 
-    async def _oldest(self, newest: int) -> int:
+    async def _oldest(self, newest: int, size_bytes: int) -> int:
         """Where to begin: with as much of etcd's history as is worth it, so that clients of a server that was
         restarted can go on with their watches."""
         try:
@@ -84,7 +90,9 @@ class Feed:
             compacted = 1
         except CompactedError:
             compacted = await self._compacted() or newest
-        return max(compacted, newest - HISTORY_REVISIONS_MAX)
+        per_revision = size_bytes // (newest - compacted + 1)  # At most: what is not history counts too.
+        most = min(HISTORY_REVISIONS_MAX, HISTORY_BYTES // (per_revision + 1))
+        return max(compacted, newest - most)
 
     async def _compacted(self) -> int:
         """The oldest revision that etcd has; 0 if it is not told: only a watch that asks for more is."""
@@ -102,7 +110,8 @@ class Feed:
         return 0
 
     async def _compaction_told(self, stream: GrpcStream) -> int:
-        async for answer in self._answers(stream):
+        while (data := await stream.receive()) is not None:
+            answer = self._api.decode("WatchResponse", data)
             if answer.get("canceled"):
                 return int(answer.get("compact_revision", 0))
         return 0
@@ -111,8 +120,8 @@ class Feed:
         """Follow etcd until cancelled."""
         while True:
             try:
-                if self._must_load:
-                    await self.load()
+                if self._must_load:  # Without history: whoever watched must list again anyway.
+                    await self.load(history=False)
                 await self._follow()
             except CompactedError:
                 log.warning(
@@ -131,7 +140,13 @@ class Feed:
         Raises `StoreError`.
         """
         if not self.progress_is_right:
-            answer = await self._api.txn({"success": [{"put": {"key": self._keys.marker}}]})
+            keys = [self._keys.marker, *(self._keys.spares if self._spares_missing else ())]
+            try:
+                answer = await self._api.txn({"success": [{"put": {"key": key}} for key in keys]})
+            except NoSpaceError:
+                self.full = True
+                return await self._delete_spare()
+            self.full = self._spares_missing = False
             return int(answer["header"]["revision"])
         if self._stream is not None:
             try:
@@ -140,13 +155,27 @@ class Feed:
                 raise store_error(error, write=False) from error
         return 0
 
+    async def stock_up(self) -> int:
+        """As `nudge`, which then works even when etcd takes no writes for a while. Raises `NoSpaceError`."""
+        spare = self._keys.spare
+        found = await self._api.range({"key": spare, "range_end": end_of(spare), "count_only": True})
+        self._spares_missing = found.get("count", 0) < SPARES
+        return await self.nudge()
+
+    async def _delete_spare(self) -> int:
+        """etcd is full: it refuses writes, but not deletions, and those have a revision as well."""
+        spare = self._keys.spare
+        request = {"key": spare, "range_end": end_of(spare), "limit": 1, "keys_only": True}
+        while kvs := (await self._api.range(request)).get("kvs", ()):
+            answer = await self._api.txn({"success": [{"delete": {"key": kvs[0]["key"]}}]})
+            if changed(answer):  # Else another server took it.
+                self._spares_missing = True
+                return int(answer["header"]["revision"])
+        raise NoSpaceError("etcd's database is full, and no marker is left to delete")
+
     async def read(self, key: str, revision: int) -> Entry | None:
         """One key as etcd has it at `revision`. Raises `StoreError`."""
-        answer = await self._api.range({"key": self._keys.to_etcd(key), "revision": revision})
-        for kv in answer.get("kvs", ()):
-            item = Item(self._value(key, kv), kv["mod_revision"])
-            return Entry(key, item, kv["create_revision"], kv["version"], kv.get("lease", 0))
-        return None
+        return await self._reader.entry(key, revision)
 
     def restart(self) -> None:
         """The watch tells nothing although it should: try another one."""
@@ -154,45 +183,34 @@ class Feed:
             self._api.move_on(self._stream.endpoint)
             self._stream.cancel()
 
+    def start_over(self, cause: str) -> None:
+        """Load everything anew, as of now, and end the watches of before."""
+        self._must_load = True
+        self.fault = cause
+        self.restart()
+
+    def _distrust(self, error: LostDataError) -> None:
+        log.error("etcd lost data: loading all, every watch must list again", error=str(error))
+        self.cache.lose(error)
+        self.start_over(str(error))
+
     async def _broken(self, error: Exception) -> None:
         if not self.fault:
             log.warning("etcd's watch broke, connecting again", error=str(error))
         self.fault = str(error)
         await self._clock.sleep(self._backoff.next_s())
 
-    async def _read_all(self, revision: int) -> State:
-        """Everything at `revision`, taken over page by page."""
-        state = self.cache.blank()
-        start = self._keys.first
-        while True:
-            page = await self._api.range(
-                {"key": start, "range_end": self._keys.end, "limit": PAGE_KEYS, "revision": revision}
-            )
-            kvs = page.get("kvs", ())
-            for kv in kvs:
-                if kv["key"] != self._keys.marker:
-                    state.apply(self._kept(kv))
-            if not page.get("more"):
-                return state
-            start = kvs[-1]["key"] + b"\0"
-            await asyncio.sleep(0)
-
-    def _kept(self, kv: Message) -> Record:
-        key = self._keys.from_etcd(kv["key"])
-        value, lease = self._value(key, kv), kv.get("lease", 0)
-        return kept(key, value, kv["mod_revision"], kv["create_revision"], kv["version"], lease)
-
-    def _value(self, key: str, kv: Message) -> bytes:
-        stored: bytes = kv.get("value", b"")
-        return self._sealer.unseal(key, stored) if self._sealer is not None else stored
-
     async def _follow(self) -> None:
         """One watch, from behind what the cache has until it breaks."""
-        stream = self._stream = await self._api.open("Watch/Watch")
+        self.attempts += 1
+        stream = await self._api.open("Watch/Watch")
         try:
             await stream.send(self._request(), CALL_TIMEOUT_S)
-            async for answer in self._answers(stream):
-                self._take(answer)
+            self._stream = stream
+            await self._api.revision(self._keys.first)  # An etcd that is behind the cache sends nothing.
+            if self._must_load:
+                raise UnavailableError("all is to be loaded anew")
+            await self._take_all(stream)
         except GrpcError as error:
             self._api.move_on(stream.endpoint)
             raise store_error(error, write=False) from error
@@ -214,33 +232,52 @@ class Feed:
         }
         return self._api.encode("WatchRequest", {"create": create})
 
-    async def _answers(self, stream: GrpcStream) -> AsyncIterator[Message]:
-        """Whole answers: the pieces of one that was cut are joined."""
-        events: list[Message] = []
-        size_bytes = 0
+    async def _take_all(self, stream: GrpcStream) -> None:
+        """Take over what the watch brings, in slices of whole revisions, until it ends."""
+        held: list[Message] = []
         while (data := await stream.receive()) is not None:
-            answer = self._api.decode("WatchResponse", data)
-            events += answer.get("events", ())
-            size_bytes += len(data)
-            if answer.get("fragment"):
-                if size_bytes > PIECES_BYTES_MAX:
-                    raise StoreError(f"one revision of etcd has more than {PIECES_BYTES_MAX} bytes")
+            answer = self._api.decode("WatchPiece", data)
+            if not answer.get("events"):
+                self._take(answer)
                 continue
-            yield {**answer, "events": events}
-            events, size_bytes = [], 0
+            self.live = True
+            for part in slices(answer["events"]):
+                held = self._take_whole(held + self._reader.events(part))
+                await asyncio.sleep(0)
+            if not answer.get("fragment"):
+                self._apply(held)
+                held = []
+            elif sum(len(event["kv"].get("value", b"")) for event in held) > REVISION_BYTES_MAX:
+                raise StoreError(f"one revision of etcd has more than {REVISION_BYTES_MAX} bytes")
+
+    def _take_whole(self, events: list[Message]) -> list[Message]:
+        """Take over all but the last revision, which may go on in the next slice or piece; returns its events."""
+        last = revision_of(events[-1])
+        end = next(at for at, event in enumerate(events) if revision_of(event) == last)
+        self._apply(events[:end])
+        return events[end:]
+
+    def _apply(self, events: list[Message]) -> None:
+        if events:
+            self._arrived()
+            self.cache.apply(self._reader.records(events, self.cache.revision))
+            self._api.saw(self.cache.revision)
 
     def _take(self, answer: Message) -> None:
+        """An answer without events."""
         if answer.get("canceled"):
             raise self._cancelled(answer)
         if answer.get("created"):
             self.connects += 1
             self.fault, self.live = "", False
             self._backoff.reset()
-        elif answer["events"]:
-            self.live = True
-            self.cache.apply(self._records(answer["events"]))
         elif answer.get("watch_id", 0) != _BROADCAST or self.progress_is_right:
+            self._arrived()
             self.cache.advance(answer["header"]["revision"])
+            self._api.saw(self.cache.revision)
+
+    def _arrived(self) -> None:
+        self.arrivals += 1
 
     def _cancelled(self, answer: Message) -> StoreError:
         if floor := answer.get("compact_revision", 0):
@@ -248,31 +285,6 @@ class Feed:
         reason = answer.get("cancel_reason", "")
         self._api.forget_token()
         return UnavailableError(f"etcd cancelled the watch: {reason or 'no reason given'}")
-
-    def _records(self, events: list[Message]) -> list[Record]:
-        """Events in their order, one record per revision; those that the cache has already are left out."""
-        have = self.cache.revision
-        records = []
-        for revision, group in groupby(events, key=_revision_of):
-            if revision > have:
-                records.append(Record(revision, list(self._operations(group))))
-        return records
-
-    def _operations(self, events: Iterable[Message]) -> Iterable[Operation]:
-        for event in events:
-            kv = event["kv"]
-            if kv["key"] == self._keys.marker:
-                continue
-            key = self._keys.from_etcd(kv["key"])
-            if event.get("type"):
-                yield Operation(DELETE, 0, key, b"")
-            else:
-                yield Operation(PUT, kv.get("lease", 0), key, self._value(key, kv))
-
-
-def _revision_of(event: Message) -> int:
-    revision: Any = event["kv"]["mod_revision"]
-    return int(revision)
 
 
 def progress_is_right(version: str) -> bool:

@@ -40,6 +40,10 @@ class Marks:
     def aged(self, revision: int) -> int:
         """The newest noted revision that is old enough to be forgotten, 0 for none; notes `revision`."""
         now_s = self._clock.monotonic_s()
+        if (
+            self._marks and revision < self._marks[-1][1]
+        ):  # etcd lost data: these are revisions of another past.
+            self._marks.clear()
         if not self._marks or now_s - self._marks[-1][0] >= MARK_S:
             self._marks.append((now_s, revision))
         floor = 0

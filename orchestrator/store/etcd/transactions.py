@@ -60,14 +60,6 @@ def _operation(operation: Put | Delete, keys: Keys, sealer: Sealer | None) -> Me
     return {"put": {"key": key, "value": value, "lease": operation.lease}}
 
 
-def changed(answer: Message) -> bool:
-    """Whether a transaction that succeeded has a revision of its own."""
-    return any(
-        "put" in response or response.get("delete", {}).get("deleted", 0)
-        for response in answer.get("responses", ())
-    )
-
-
 def failed_keys(txn: Txn, answer: Message) -> tuple[str, ...]:
     """The keys whose comparison did not hold, from the answer of a transaction that did not succeed."""
     failed = []

@@ -39,7 +39,7 @@ async def dump(api: EtcdApi, keys: Keys) -> tuple[int, list[Kept], list[tuple[in
     leases: dict[int, int] = {0: 0}
     entries = [
         Kept(
-            keys.from_etcd(kv["key"]),
+            _name(keys, kv),
             kv.get("value", b""),
             kv["create_revision"],
             kv["mod_revision"],
@@ -61,11 +61,18 @@ async def _all(api: EtcdApi, keys: Keys, revision: int = 0) -> AsyncIterator[Mes
         revision = revision or page["header"]["revision"]
         kvs = page.get("kvs", ())
         for kv in kvs:
-            if kv["key"] != keys.marker:
+            if keys.from_etcd(kv["key"]) is not None:
                 yield kv
         if not page.get("more"):
             return
         start = kvs[-1]["key"] + b"\0"
+
+
+def _name(keys: Keys, kv: Message) -> str:
+    """Of a key from `_all`, which leaves out what is none of ours."""
+    key = keys.from_etcd(kv["key"])
+    assert key is not None
+    return key
 
 
 async def is_empty(api: EtcdApi, keys: Keys) -> bool:
@@ -149,12 +156,12 @@ async def reseal(api: EtcdApi, keys: Keys, sealer: Sealer) -> int:
 
 
 def _is_current(keys: Keys, sealer: Sealer, kv: Message) -> bool:
-    return sealer.is_current(keys.from_etcd(kv["key"]), kv.get("value", b""))
+    return sealer.is_current(_name(keys, kv), kv.get("value", b""))
 
 
 async def _rewrite(api: EtcdApi, keys: Keys, sealer: Sealer, kv: Message) -> bool:
     """Whether the value was written; one that changed meanwhile is left for the next pass."""
-    key = keys.from_etcd(kv["key"])
+    key = _name(keys, kv)
     value = sealer.seal(key, sealer.unseal(key, kv.get("value", b"")))
     compare = {"target": _MOD_REVISION, "key": kv["key"], "mod_revision": kv["mod_revision"]}
     try:
