@@ -68,6 +68,11 @@ class Log:
         return self._current
 
     @property
+    def broken(self) -> OSError | None:
+        """Why nothing may be written any more, if so."""
+        return self._broken
+
+    @property
     def position(self) -> Position:
         """Behind the last durable batch. Not to be asked while a write is under way."""
         segment = self._current
@@ -190,25 +195,39 @@ class Log:
             return
         try:
             self._fill(spare)
-        except OSError:
-            self._discard(spare)
+        except OSError as error:
+            self._discard(spare, error)
             raise
 
     def _fill(self, spare: Segment) -> None:
-        zeros = bytes(FILL_BYTES)
-        for offset in range(0, spare.size_bytes, FILL_BYTES):
-            with self._lock:
-                if self.spare is not spare:
-                    return
-                self._disk.write(spare.fd, zeros[: spare.size_bytes - offset], offset)
-            self._disk.sync(spare.fd)
+        """Through a descriptor of its own: Linux tells of a failed write-back once per open file.
 
-    def _discard(self, spare: Segment) -> None:
+        The commit thread may take the segment at any time, and must be told of its own writes itself.
+        """
+        zeros = bytes(FILL_BYTES)
         with self._lock:
-            if self.spare is spare:
-                self.spare = None
-                spare.close()
-                self._disk.unlink(spare.path)
+            if self.spare is not spare:
+                return
+            fd = self._disk.open(spare.path)
+        try:
+            for offset in range(0, spare.size_bytes, FILL_BYTES):
+                with self._lock:
+                    if self.spare is not spare:
+                        return
+                    self._disk.write(fd, zeros[: spare.size_bytes - offset], offset)
+                self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+
+    def _discard(self, spare: Segment, error: OSError) -> None:
+        """A segment that could not be filled is not to be used; where it already is, that is final."""
+        with self._lock:
+            if self.spare is not spare:
+                self._broken = self._broken or error
+                return
+            self.spare = None
+            spare.close()
+            self._disk.unlink(spare.path)
 
     def close(self) -> None:
         """Give the descriptors back; may be called twice."""

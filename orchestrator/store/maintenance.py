@@ -131,6 +131,10 @@ class Maintenance:
                 await finish(loop.run_in_executor(self._executor, self._committer.log.prepare))
                 backoff.reset()
             except (OSError, StoreError) as error:
+                if broken := self._committer.log.broken:
+                    # It was in use already: whether what was written to it is on disk, nobody knows.
+                    self._committer.stop(f"writing {self._committer.log.current.path} failed: {broken}")
+                    return
                 delay_s = backoff.next_s()
                 log.warning("store segment not prepared", cause=str(error), retry_in_s=delay_s)
                 await self._clock.sleep(delay_s)
