@@ -3,7 +3,9 @@
 1. A node without `spec.podCIDR` gets the next free block (a /24 out of a /16); blocks are handed out in a
    circle, so that the range of a node that just went is not used again at once.
 2. A block is taken while a node has it, or while it was handed out and the cache does not show it yet. This
-   controller is the only one that hands out, and works on one node at a time: no block twice.
+   controller is the only one that hands out, and works on one node at a time: no block twice. Its predecessor in
+   another process may have handed out what the cache does not show yet: before its first decision it reads every
+   node from the store.
 3. A node that brought a range keeps it. When no block is left, an event on the node says so, and it is tried
    again when a node goes.
 """
@@ -33,6 +35,7 @@ class NodeIpamController:
         self._recorder = recorder
         self._pool = Pool(pod_cidr)
         self._turn = asyncio.Lock()
+        self._knows_all = False
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -44,6 +47,7 @@ class NodeIpamController:
             item = self._nodes.get(key)
             if item is None or item.meta.deletion_timestamp or pod_range(item.object):
                 return None
+            await self._know_all()
             block = self._pool.take(item.meta.uid)
             if block is None:
                 text = f"Node {key} status is now: CIDRNotAvailable"
@@ -58,6 +62,15 @@ class NodeIpamController:
             except NotFound:
                 self._pool.give_back(item.meta.uid)
             return None
+
+    async def _know_all(self) -> None:
+        """See rule 2. A node whose end the cache shows already is none of them."""
+        if self._knows_all:
+            return
+        for item in (await self._client.list(NODES)).items:
+            if block := pod_range(item.object):
+                self._pool.occupy(item.meta.uid, block)
+        self._knows_all = True
 
     def _node_changed(self, old: Item | None, new: Item | None) -> None:
         if old is not None and (new is None or new.meta.uid != old.meta.uid):

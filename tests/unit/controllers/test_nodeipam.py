@@ -4,8 +4,17 @@ import random
 
 import pytest
 
+from orchestrator.api.access import component
 from orchestrator.api.resources import NODES
+from orchestrator.client.local import LocalClient
 from orchestrator.controllers.nodeipam import NodeIpamController, Pool
+from orchestrator.informer.cache import Informers
+from orchestrator.informer.queue import WorkQueue
+
+
+class AllowAll:
+    async def authorize(self, identity, attributes):
+        return None
 
 
 @pytest.mark.parametrize(
@@ -71,3 +80,26 @@ async def test_nodes_get_ranges_that_do_not_overlap_and_keep_what_they_brought(c
     await cluster.advance(35.0)
     left = [n for n in await cluster.list(NODES, None) if not n["spec"].get("podCIDR")]
     assert len(left) == 1
+
+
+class Cut(LocalClient):
+    """A client whose watches bring nothing: the cache stays at what it listed."""
+
+    async def watch(self, resource, namespace=None, options=None):
+        await asyncio.Event().wait()
+        yield []
+
+
+async def test_a_range_that_a_predecessor_handed_out_unseen_is_not_handed_out_again(cluster):
+    await cluster.node("n1")
+    await cluster.node("n2")
+    blind = Cut(cluster.registry, AllowAll(), component("kube-controller-manager"))
+    informers = Informers(blind, cluster.supervisor, cluster.clock, resync_s=0, rng=random.Random(1))
+    controller = NodeIpamController(cluster.client, cluster.clock, cluster.recorder, "10.42.0.0/22")
+    controller.setup(informers, WorkQueue("nodeipam", cluster.supervisor, cluster.clock))
+    informers.start()
+    await informers.synced()
+    await cluster.patch(NODES, "n1", {"spec": {"podCIDR": "10.42.0.0/24"}}, namespace="")
+    await controller.reconcile("n2")
+    nodes = {n["metadata"]["name"]: n["spec"]["podCIDR"] for n in await cluster.list(NODES, None)}
+    assert nodes == {"n1": "10.42.0.0/24", "n2": "10.42.1.0/24"}
