@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.base.clock import SystemClock
+from orchestrator.base.errors import StartupError
+from orchestrator.store.backup import Kept
 from orchestrator.store.etcd import engine, reading, transfer
 from orchestrator.store.etcd.api import EtcdApi, Message
 from orchestrator.store.etcd.cache import Cache
@@ -21,6 +23,7 @@ from orchestrator.store.interface import (
     NoSpaceError,
     Put,
     StoreError,
+    TooLargeError,
     Txn,
     UnavailableError,
     UnknownOutcomeError,
@@ -289,3 +292,15 @@ async def test_taking_over_much_at_once_does_not_hold_up_others(etcd: Etcd, pref
         async with opened(etcd, prefix) as (store, _):
             await store.ping()
     assert sum(applied) > 500 and max(applied) <= reading.SLICE
+
+
+async def test_a_value_too_large_for_this_etcd_is_told_with_the_remedy_before_a_load_begins(
+    etcd: Etcd, prefix: str
+) -> None:
+    async with opened(etcd, prefix) as (store, api):
+        with pytest.raises(TooLargeError, match="--max-request-bytes"):
+            await store.transact(put("/a", bytes(2 * 1024 * 1024)))
+        entries = [Kept(f"/{name}", bytes(size), 1, 1, 1, 0) for name, size in (("a", 1), ("b", 2 << 20))]
+        with pytest.raises(StartupError, match=r"/b of 2097152 bytes.*--max-request-bytes"):
+            await transfer.load(api, Keys(prefix, root=""), entries, [], 0)
+        assert (await store.range("/")).entries == []

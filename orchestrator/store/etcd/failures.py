@@ -27,6 +27,10 @@ class LostDataError(UnavailableError):
         )
 
 
+TOO_LARGE_HELP = (
+    "etcd takes requests of 1.5 MiB and 128 operations unless it is started with "
+    "--max-request-bytes and --max-txn-ops; this server sends values of up to 3 MiB"
+)
 TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old")
 """The request was refused before anything was done; a new token helps."""
 
@@ -71,6 +75,8 @@ def store_error(error: GrpcError, *, write: bool) -> StoreError:
     if "required revision has been compacted" in error.details:
         return CompactedError(0)
     for text, kind in _KINDS:
+        if text in error.details and kind is TooLargeError:
+            return TooLargeError(f"etcd: {error.details}. {TOO_LARGE_HELP}")
         if text in error.details:
             return kind(f"etcd: {error.details}")
     if error.code == "UNAUTHENTICATED" or error.code == "PERMISSION_DENIED":

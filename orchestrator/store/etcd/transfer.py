@@ -14,6 +14,7 @@ from orchestrator.store.etcd.keys import Keys
 from orchestrator.store.interface import (
     CompactedError,
     LeaseNotFoundError,
+    TooLargeError,
     UnavailableError,
     UnknownOutcomeError,
 )
@@ -94,11 +95,28 @@ async def load(
             f"etcd holds keys under {keys.prefix}/ already.",
             f"Name an unused etcd, or remove them: etcdctl del --prefix {keys.prefix}/",
         )
+    entries = list(entries)
+    await _check_size(api, keys, entries)
     granted = {number: await api.lease_grant(ttl_s) for number, ttl_s in leases}
     for batch in _batches(entries):
         puts = [_put(keys.to_etcd(e.key), e.value, granted.get(e.lease, 0)) for e in batch]
         await api.txn({"success": puts})
     return await _advance(api, keys, revision)
+
+
+async def _check_size(api: EtcdApi, keys: Keys, entries: Sequence[Kept]) -> None:
+    """Raises `StartupError` where etcd does not take the largest entry: told by a write that is not made."""
+    largest = max(entries, key=lambda entry: len(entry.key) + len(entry.value), default=None)
+    if largest is None:
+        return
+    never = {"target": _MOD_REVISION, "key": keys.marker, "mod_revision": 1 << 62}
+    try:
+        await api.txn({"compare": [never], "success": [_put(keys.to_etcd(largest.key), largest.value, 0)]})
+    except TooLargeError as error:
+        raise StartupError(
+            f"etcd does not take {largest.key} of {len(largest.value)} bytes: {error}",
+            "Start etcd with a higher --max-request-bytes; nothing has been written.",
+        ) from error
 
 
 def _batches(entries: Iterable[Kept]) -> Iterable[list[Kept]]:
