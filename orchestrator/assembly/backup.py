@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,13 @@ from typing import IO, Any
 
 from orchestrator import __version__
 from orchestrator import config as settings
-from orchestrator.assembly import encryption, host
+from orchestrator.assembly import encryption, host, identity
+from orchestrator.assembly.agreement import Agreement
 from orchestrator.assembly.etcd import Etcd
+from orchestrator.assembly.identity import Identity
 from orchestrator.assembly.operator import stopped
 from orchestrator.assembly.stores import STAGING
-from orchestrator.base.clock import SystemClock
+from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 from orchestrator.store import backup, keyring, offline
@@ -40,8 +43,16 @@ REVISION_GAP = 1_000_000
 """A server that writes 500 times a second takes half an hour for as many revisions."""
 ETCD_REVISION_GAP = 100_000
 """As many transactions are made for it, in a minute or two."""
+ETCD_PACE = (400, 4000)
+"""Transactions a second, on a slow and on a fast disk."""
+TOLD_FROM = 20_000
+"""Revisions to make from which on it is worth a word."""
+TOLD_EVERY_S = 5.0
 ETCD_PATIENCE_S = 10.0
 ATTEMPTS = 5
+
+Tell = Callable[[str], None]
+"""Where an operator reads what takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +150,9 @@ def settings_in(found: Backup, flags: dict[str, Any]) -> Config:
         return settings.load(Path(file.name), flags)
 
 
-def restore(found: Backup, config: Config, config_file: Path, *, force: bool) -> Restored:
+def restore(
+    found: Backup, config: Config, config_file: Path, *, force: bool, tell: Tell = lambda text: None
+) -> Restored:
     """Put a backup where the log store and its files belong. Raises `StartupError` before anything is changed."""
     revision = bumped(found.manifest.revision)
     data = config.data_dir
@@ -154,7 +167,7 @@ def restore(found: Backup, config: Config, config_file: Path, *, force: bool) ->
         try:
             _stage_files(found, staging)
             if config.store == "etcd":
-                revision = asyncio.run(_load_etcd(found, config))
+                revision = asyncio.run(_load_etcd(found, config, tell))
             else:
                 _stage_log(found, staging, revision)
         except BaseException:
@@ -165,14 +178,63 @@ def restore(found: Backup, config: Config, config_file: Path, *, force: bool) ->
     return Restored(found.manifest, revision, put_config, aside)
 
 
-async def _load_etcd(found: Backup, config: Config) -> int:
-    """etcd's revision afterwards. It counts by itself, so it is brought less far ahead than a log's."""
-    etcd = await Etcd.connect(config, SystemClock(), ETCD_PATIENCE_S)
+async def _load_etcd(found: Backup, config: Config, tell: Tell) -> int:
+    """etcd's revision afterwards. It counts by itself, so it is brought less far ahead than a log's.
+
+    What servers of another cluster left beside the store goes too: its identity, and what it encrypted.
+    """
+    files = {name.removeprefix("pki/"): content for name, content in found.files() if name.startswith("pki/")}
+    if missing := [name for name in identity.FILES if name not in files]:
+        raise StartupError(
+            f"The backup has no pki/{missing[0]}.", "Take another one, of a server that has run."
+        )
+    clock = SystemClock()
+    etcd = await Etcd.connect(config, clock, ETCD_PATIENCE_S)
     try:
-        revision = found.manifest.revision + ETCD_REVISION_GAP
-        return await transfer.load(etcd.api, etcd.keys, found.entries(), found.leases(), revision)
+        await transfer.check_empty(etcd.api, etcd.keys)
+        await Agreement(etcd, clock).forget()
+        cluster = Identity(etcd, config, clock)
+        await cluster.withhold()
+        revision, pace = found.manifest.revision + ETCD_REVISION_GAP, Pace(clock, tell)
+        reached = await transfer.load(
+            etcd.api, etcd.keys, found.entries(), found.leases(), revision, pace.reached
+        )
+        await cluster.give(files)
+        return reached
     finally:
         await etcd.close()
+
+
+class Pace:
+    """Says how far etcd's revision is, before the first transaction and then now and again."""
+
+    def __init__(self, clock: Clock, tell: Tell) -> None:
+        self._clock = clock
+        self._tell = tell
+        self._told_s = 0.0
+        self._began: tuple[int, float] | None = None
+
+    def reached(self, revision: int, wanted: int) -> None:
+        """`transfer.Tell`."""
+        now_s, left = self._clock.monotonic_s(), wanted - revision
+        if self._began is None:
+            self._began, self._told_s = (revision, now_s), now_s
+            if left > TOLD_FROM:
+                self._tell(_announcement(revision, wanted))
+        elif left > 0 and now_s - self._told_s >= TOLD_EVERY_S:
+            per_s = (revision - self._began[0]) / (now_s - self._began[1])
+            self._told_s = now_s
+            self._tell(f"etcd is at revision {revision} of {wanted}, about {left / max(per_s, 1):.0f} s left")
+
+
+def _announcement(revision: int, wanted: int) -> str:
+    count = wanted - revision
+    low, high = (count / pace for pace in (ETCD_PACE[1], ETCD_PACE[0]))
+    return (
+        f"etcd is at revision {revision} and must come to {wanted}, so that no client meets a revision twice. Each of "
+        f"these {count} takes a transaction: {low:.0f} to {high:.0f} s, by etcd's disk. Interrupted, it goes on "
+        "where it was when the restore is run again."
+    )
 
 
 def _occupied(config: Config) -> list[Path]:

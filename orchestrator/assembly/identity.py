@@ -6,6 +6,7 @@
    with other address ranges, and an etcd that has keys in our place but no identity: it belongs to somebody else.
 
 Whoever reads this part of etcd can act as anybody in the cluster, as with every secret there: guard etcd by TLS.
+A restore withholds the identity first and gives that of the backup last: meanwhile no server starts.
 What they encrypt is another matter: see `agreement`. Called by `shared`, and by `backup` for a restore.
 """
 
@@ -21,6 +22,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 from orchestrator.pki.authority import Authority, ensure_signing_key, keep
+from orchestrator.store.etcd.api import Message
 from orchestrator.store.interface import StoreError
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,8 @@ SAMPLE = 20
 """Keys that are looked at to tell whose they are."""
 KUBERNETES = b"k8s\0"
 """How a value begins that kube-apiserver wrote."""
+_RESTORING = 0
+"""The format of what stands in for an identity during a restore."""
 _MOD_REVISION = 2
 
 
@@ -71,14 +75,20 @@ class Identity:
         self._compare(found)
         keep(self._directory, {name: found.files[name].encode() for name in FILES})
 
-    async def replace(self, files: dict[str, bytes]) -> None:
-        """Make the cluster that of a backup, whose files are given by their names in `pki`; for a restore only."""
-        if missing := [name for name in FILES if name not in files]:
-            raise StartupError(f"The backup lacks pki/{missing[0]}.", "Take another backup.")
+    async def withhold(self) -> None:
+        """No server starts until an identity is given: part of the data is missing while they are restored."""
+        value = msgspec.json.encode(_Identity(_RESTORING, {}, {}))
+        await self._change({"put": {"key": self._key, "value": value}})
+
+    async def give(self, files: dict[str, bytes]) -> None:
+        """The cluster is that of a backup, whose files are given by their names in `pki`."""
         texts = {name: files[name].decode() for name in FILES}
         value = msgspec.json.encode(_Identity(1, texts, self._settings()))
+        await self._change({"put": {"key": self._key, "value": value}})
+
+    async def _change(self, operation: Message) -> None:
         try:
-            await self._etcd.api.txn({"success": [{"put": {"key": self._key, "value": value}}]})
+            await self._etcd.api.txn({"success": [operation]})
         except StoreError as error:
             raise _failed(error) from error
 
@@ -89,7 +99,8 @@ class Identity:
             answer = await self._etcd.api.range({"key": keys.first, "range_end": keys.end, "limit": SAMPLE})
         except StoreError as error:
             raise _failed(error) from error
-        return [kv.get("value", b"") for kv in answer.get("kvs", ()) if kv["key"] != keys.marker]
+        kvs = [kv for kv in answer.get("kvs", ()) if kv["key"] != keys.marker]
+        return [kv.get("value", b"") for kv in kvs if keys.from_etcd(kv["key"]) is not None]
 
     def _compare(self, found: _Identity) -> None:
         for name in FILES:
@@ -132,6 +143,11 @@ class Identity:
             found = msgspec.json.decode(value, type=_Identity)
         except msgspec.MsgspecError as error:
             raise self._damaged(str(error)) from error
+        if found.format == _RESTORING:
+            raise StartupError(
+                "A restore into this etcd is under way, or was interrupted.",
+                "Wait for its end; or run it again: orchestrator restore FILE --force.",
+            )
         if found.format != 1 or any(name not in found.files for name in FILES):
             raise self._damaged(f"it has format {found.format}")
         return found

@@ -25,7 +25,9 @@ def command(source: Path, file: Path | None, data_dir: Path | None, force: bool)
     flags, config_file = {"data_dir": data_dir}, file or settings.DEFAULT_CONFIG_FILE
     config = settings.load(config_file, flags) if config_file.exists() else backup.settings_in(found, flags)
     try:
-        done = backup.restore(found, config, config_file, force=force)
+        done = backup.restore(
+            found, config, config_file, force=force, tell=lambda text: click.echo(text, err=True)
+        )
     except StartupError:
         raise
     except (OrchestratorError, OSError) as error:

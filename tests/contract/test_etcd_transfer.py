@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -11,10 +12,11 @@ from msgspec import structs
 from orchestrator.assembly import backup
 from orchestrator.assembly.shared import SharedStore
 from orchestrator.assembly.stores import check_restored, open_store
-from orchestrator.base.clock import SystemClock
+from orchestrator.base.clock import SystemClock, VirtualClock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
+from orchestrator.pki.authority import Authority, ensure_signing_key
 from orchestrator.store.backup import Backup, Kept
 from orchestrator.store.etcd import transfer
 from orchestrator.store.etcd.api import EtcdApi
@@ -66,8 +68,14 @@ async def test_a_dump_is_loaded_elsewhere_with_higher_revisions(
     assert (revision, leases) == (entries[-1].revision, [(1, transfer.LEASE_S)])
 
     other = Keys(f"{keys.prefix}-restored")
-    reached = await transfer.load(api, other, entries, leases, revision + 300)
-    assert reached >= revision + 300
+    monkeypatch.setattr(transfer, "MARKS_TOLD", 100)
+    told: list[tuple[int, int]] = []
+    reached = await transfer.load(
+        api, other, entries, leases, revision + 300, lambda *pair: told.append(pair)
+    )
+    assert reached > revision + 300
+    assert [wanted for _, wanted in told] == [revision + 300] * len(told)
+    assert len(told) > 3 and told == sorted(told) and told[0][0] < revision + 50 < told[-1][0]
     loaded = (await transfer.dump(api, other))[1]
     assert [(e.key, e.value, bool(e.lease)) for e in loaded] == [
         (e.key, e.value, bool(e.lease)) for e in entries
@@ -120,7 +128,7 @@ async def test_what_had_a_lease_keeps_it_when_sealed_anew(api: EtcdApi, keys: Ke
     assert page["kvs"][0]["lease"] == lease
 
 
-def config_of(directory: Path, etcd: Etcd, **settings: object) -> Config:
+def config_of(directory: Path, etcd: Etcd, **settings: Any) -> Config:
     (directory / "pki").mkdir(parents=True, exist_ok=True)
     (directory / "instance").write_text("abc123\n")
     endpoints = (etcd.endpoint,)
@@ -159,6 +167,8 @@ async def test_a_backup_goes_from_etcd_into_a_log_and_back(
     await put(store, "/registry/pods/a/p", b"pod")
     await store.close()
     source = config_of(tmp_path / "a", etcd)
+    Authority(source.data_dir / "pki", SystemClock())
+    ensure_signing_key(source.data_dir / "pki" / "sa.key")
 
     def take(config: Config, path: Path) -> None:
         with path.open("wb") as stream:
@@ -186,3 +196,71 @@ async def test_a_backup_goes_from_etcd_into_a_log_and_back(
 def replace_revision(found: Backup, revision: int) -> Backup:
     """The same backup taken earlier: a log's revisions after a restore are far beyond this etcd's."""
     return Backup(found.path, structs.replace(found.manifest, revision=revision))
+
+
+async def test_a_restore_takes_over_an_etcd_whose_keys_were_removed(
+    api: EtcdApi, etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster with another CA and another encryption key, whose traces lie beside the store's prefix."""
+    monkeypatch.setattr(backup, "ETCD_REVISION_GAP", 10)
+    old, new = (
+        config_of(tmp_path / name, etcd, encrypt=("secrets",), run_dir=tmp_path) for name in ("old", "new")
+    )
+
+    async def run(config: Config, key: str) -> None:
+        supervisor = Supervisor("store")
+        shared = await SharedStore.reach(config, SystemClock())
+        await shared.join()
+        opened = await open_store(config, SystemClock(), supervisor, shared)
+        await opened.engine.transact(Txn((), (Put(key, b"hunter2"),)))
+        if key == "/registry/pods/a/later":
+            with pytest.raises(StartupError, match="servers run"):
+                await asyncio.to_thread(restore)
+        await opened.engine.close()
+        await supervisor.stop()
+        await shared.close()
+
+    def take() -> None:
+        with (tmp_path / "backup").open("wb") as stream:
+            backup.take(old, None, stream)
+
+    def restore() -> None:
+        etcd.ctl("del", "--prefix", f"{old.etcd_prefix}/")
+        found = replace_revision(Backup.open(tmp_path / "backup"), 1)
+        backup.restore(found, old, tmp_path / "none", force=True)
+
+    await run(old, f"{SECRETS}a/s")
+    await asyncio.to_thread(take)
+    etcd.ctl("del", "--prefix", f"{old.etcd_prefix}/")
+    etcd.ctl("del", "--prefix", f"/orchestrator{old.etcd_prefix}/")
+    await run(new, "/registry/pods/a/later")
+    with monkeypatch.context() as broken:
+        broken.setattr(transfer, "load", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await asyncio.to_thread(restore)
+    with pytest.raises(StartupError, match="restore into this etcd"):
+        await run(old, "/registry/pods/a/p")
+    await asyncio.to_thread(restore)
+    await run(old, "/registry/pods/a/p")
+    with pytest.raises(StartupError, match="another cluster"):
+        await run(new, "/registry/pods/a/p")
+
+
+async def interrupted(*_: object) -> int:
+    raise KeyboardInterrupt
+
+
+async def test_an_operator_is_told_how_long_revisions_take() -> None:
+    clock, told = VirtualClock(), list[str]()
+    pace = backup.Pace(clock, told.append)
+    pace.reached(100, 5_000_100)
+    assert "5000000" in told[0] and "1250 to 12500 s" in told[0]
+    for revision in range(10_100, 60_100, 10_000):
+        await clock.advance(2.0)
+        pace.reached(revision, 5_000_100)
+    assert len(told) == 2 and "of 5000100, about 994 s left" in told[1]
+    pace.reached(5_000_100, 5_000_100)
+    assert len(told) == 2
+    short = backup.Pace(clock, told.append)
+    short.reached(1, 1000)
+    assert len(told) == 2

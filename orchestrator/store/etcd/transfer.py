@@ -5,7 +5,8 @@ not have. Called by `assembly.backup` and `assembly.encryption`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from orchestrator.base.errors import StartupError
 from orchestrator.store.backup import Kept
@@ -27,11 +28,18 @@ BATCH_BYTES = 1024 * 1024
 """etcd takes requests of 1.5 MiB unless told otherwise."""
 FLIGHT = 64
 """Transactions sent before the first is answered."""
+MARKS_FLIGHT = 256
+"""The same where each only makes a revision: more of them share a sync of etcd's disk."""
+MARKS_TOLD = 10_000
+"""Revisions between two reports of how far it is."""
 PASSES_MAX = 20
 LEASE_S = 3600
 """What is left of a lease is not kept: what had one gets an hour, as long as an event has at first."""
 COMPACT_EVERY = 50_000
 _MOD_REVISION = 2
+
+Tell = Callable[[int, int], None]
+"""Is told etcd's revision and the one that is wanted, before anything is written and then again and again."""
 
 
 async def dump(api: EtcdApi, keys: Keys) -> tuple[int, list[Kept], list[tuple[int, int]]]:
@@ -83,25 +91,38 @@ async def is_empty(api: EtcdApi, keys: Keys) -> bool:
     return True
 
 
-async def load(
-    api: EtcdApi, keys: Keys, entries: Iterable[Kept], leases: Sequence[tuple[int, int]], revision: int
-) -> int:
-    """Write `entries` into the empty prefix, then make revisions until etcd's is `revision`; returns the newest.
-
-    Raises `StartupError` where the prefix is not empty; `StoreError` part of the way: empty it and start over.
-    """
+async def check_empty(api: EtcdApi, keys: Keys) -> None:
+    """Raises `StartupError` where the prefix is not empty."""
     if not await is_empty(api, keys):
         raise StartupError(
             f"etcd holds keys under {keys.prefix}/ already.",
             f"Name an unused etcd, or remove them: etcdctl del --prefix {keys.prefix}/",
         )
+
+
+async def load(
+    api: EtcdApi,
+    keys: Keys,
+    entries: Iterable[Kept],
+    leases: Sequence[tuple[int, int]],
+    revision: int,
+    tell: Tell = lambda reached, wanted: None,
+) -> int:
+    """Make revisions until etcd's is `revision`, then write `entries` into the empty prefix; returns the newest.
+
+    etcd counts them itself, one per transaction, and clients must not see one a second time: so this takes a time
+    that grows with `revision`, of which `tell` is told; interrupted there it goes on when it is called again. Raises
+    `StartupError` where the prefix is not empty; `StoreError`, after which what was written must be removed.
+    """
+    await check_empty(api, keys)
     entries = list(entries)
     await _check_size(api, keys, entries)
+    await _advance(api, keys, revision, tell)
     granted = {number: await api.lease_grant(ttl_s) for number, ttl_s in leases}
     for batch in _batches(entries):
         puts = [_put(keys.to_etcd(e.key), e.value, granted.get(e.lease, 0)) for e in batch]
         await api.txn({"success": puts})
-    return await _advance(api, keys, revision)
+    return await api.revision(keys.first)
 
 
 async def _check_size(api: EtcdApi, keys: Keys, entries: Sequence[Kept]) -> None:
@@ -136,22 +157,30 @@ def _put(key: bytes, value: bytes, lease: int) -> Message:
     return {"put": {"key": key, "value": value, "lease": lease}}
 
 
-async def _advance(api: EtcdApi, keys: Keys, wanted: int) -> int:
-    """Clients must not see a revision a second time; etcd counts them itself, one per transaction."""
+async def _advance(api: EtcdApi, keys: Keys, wanted: int, tell: Tell) -> None:
     revision = compacted = await api.revision(keys.first)
+    tell(revision, wanted)
     while revision < wanted:
-        steps = min(FLIGHT, wanted - revision)
-        mark = {"success": [_put(keys.marker, b"", 0)]}
-        await asyncio.gather(*(api.txn(mark) for _ in range(steps)))
+        await _make_revisions(api, keys, min(MARKS_TOLD, wanted - revision))
         revision = await api.revision(keys.first)
+        tell(revision, wanted)
         if revision - compacted >= COMPACT_EVERY:
             await api.compact(revision)
             compacted = revision
-    try:
+    with contextlib.suppress(CompactedError):
         await api.compact(revision)
-    except CompactedError:
-        return revision
-    return revision
+
+
+async def _make_revisions(api: EtcdApi, keys: Keys, count: int) -> None:
+    """`count` at most: whoever calls looks how many it were."""
+    mark, numbers = {"success": [_put(keys.marker, b"", 0)]}, iter(range(count))
+
+    async def make() -> None:
+        for _ in numbers:
+            with contextlib.suppress(UnknownOutcomeError):
+                await api.txn(mark)
+
+    await asyncio.gather(*(make() for _ in range(min(MARKS_FLIGHT, count))))
 
 
 async def reseal(api: EtcdApi, keys: Keys, sealer: Sealer) -> int:
