@@ -233,6 +233,7 @@ async def test_a_restore_takes_over_an_etcd_whose_keys_were_removed(
     await asyncio.to_thread(take)
     etcd.ctl("del", "--prefix", f"{old.etcd_prefix}/")
     etcd.ctl("del", "--prefix", f"/orchestrator{old.etcd_prefix}/")
+    await api.compact(await api.revision(b"/"))  # History that the new key can't read.
     await run(new, "/registry/pods/a/later")
     with monkeypatch.context() as broken:
         broken.setattr(transfer, "load", interrupted)
