@@ -25,6 +25,7 @@ from orchestrator import __version__
 from orchestrator import config as settings
 from orchestrator.assembly import encryption, host, identity
 from orchestrator.assembly.agreement import Agreement
+from orchestrator.assembly.apiservers import PREFIX as SERVERS
 from orchestrator.assembly.etcd import Etcd
 from orchestrator.assembly.identity import Identity
 from orchestrator.assembly.operator import stopped
@@ -196,9 +197,9 @@ async def _load_etcd(found: Backup, config: Config, tell: Tell) -> int:
         cluster = Identity(etcd, config, clock)
         await cluster.withhold()
         revision, pace = found.manifest.revision + ETCD_REVISION_GAP, Pace(clock, tell)
-        reached = await transfer.load(
-            etcd.api, etcd.keys, found.entries(), found.leases(), revision, pace.reached
-        )
+        # Addresses of servers that ran then would stay endpoints for as long as their restored leases.
+        entries = (entry for entry in found.entries() if not entry.key.startswith(SERVERS))
+        reached = await transfer.load(etcd.api, etcd.keys, entries, found.leases(), revision, pace.reached)
         await cluster.give(files)
         return reached
     finally:
