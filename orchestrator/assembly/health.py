@@ -59,4 +59,8 @@ async def check_store(store: StoreHealth) -> str:
             f"at the last start bytes {dropped.start} to {dropped.end} of {dropped.path.name} were dropped, "
             f"an unfinished write: {dropped.what}"
         )
+    damaged: tuple[Path, ...] = getattr(store, "damaged_snapshots", ())
+    if damaged:
+        names = ", ".join(path.name for path in damaged)
+        remarks.append(f"the last start could not read {names} and did without; nothing is lost")
     return "; ".join(remarks)

@@ -77,6 +77,8 @@ class LogStore:
         found, log_ = opened.found, opened.log
         self.dropped = opened.dropped
         """The torn tail that recovery dropped, if any."""
+        self.damaged_snapshots = tuple(found.damaged)
+        """Snapshots that recovery could not read, and did without."""
         self.recovery_s = opened.duration_s
         self._disk = disk
         self._lock = opened.lock
@@ -88,6 +90,7 @@ class LogStore:
         self._snapshotter = Snapshotter(
             disk, committer, self._archive, self._executor, clock, settings, sealer
         )
+        self._snapshotter.inherit(found.doomed, found.damaged)
         self._next_lease = state.leases.last + 1
         self._closed = False
         self._maintenance = maintenance = Maintenance(
@@ -185,10 +188,11 @@ class LogStore:
         """Take a snapshot now, with a new segment behind it, and remove the files that it supersedes.
 
         With history compacted before, no value that was superseded, and none in its older sealed or plain form,
-        is on disk any more. Raises `OSError` or `StoreError` when it could not; everything is then as before.
+        is on disk any more. Raises `OSError` or `StoreError` when it could not; nothing is lost then.
         """
         await self._committer.rotate()
         await self._snapshotter.run()
+        self._snapshotter.check_removed()
 
     async def renew(self) -> None:
         """Forget all history, and return when every file on disk was begun after this call.
@@ -206,6 +210,7 @@ class LogStore:
             await self.compact(self._state.revision)
             await self._snapshotter.tidy()
             if min(file.header.number for file in archive.snapshots) >= first <= log_.segments[0].number:
+                self._snapshotter.check_removed()
                 return
         raise StoreError("files of the store are still in use, try again")
 
@@ -248,6 +253,7 @@ class LogStore:
             "snapshots": len(self._archive.snapshots),
             "snapshots_total": self._snapshotter.runs,
             "snapshot_seconds": self._snapshotter.last_s,
+            "damaged_snapshots": len(self.damaged_snapshots),
             "recovery_seconds": self.recovery_s,
             "dropped_bytes": dropped.end - dropped.start if dropped else 0,
             "dropped_start": dropped.start if dropped else 0,

@@ -1,6 +1,7 @@
 """Files and threads: a file that may still be read when the log has no more use for it, and waiting for a thread."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ class PinnedFile:
 async def finish(future: asyncio.Future[Any]) -> None:
     """Wait for work in a thread to its end even if cancelled, since the thread goes on with our files."""
     try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
         await asyncio.wait([future])
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
         if not future.cancelled():
             future.exception()  # Nobody else will look at it.
         raise
+    await future

@@ -46,6 +46,10 @@ class Recovered:
     snapshots: list[SnapshotFile] = field(default_factory=list)
     spare: Segment | None = None
     dropped: Dropped | None = None
+    damaged: list[Path] = field(default_factory=list)
+    """Snapshots that can't be read, newer than the one that was taken."""
+    doomed: list[Path] = field(default_factory=list)
+    """Superseded files that could not be removed."""
 
     def close(self) -> None:
         spare = [self.spare] if self.spare else []
@@ -107,6 +111,7 @@ class Recovery:
         snapshots = numbered(self._directory, names, ".snapshot")
         segments = numbered(self._directory, names, ".segment")
         first_error: DamagedLogError | None = None
+        damaged: list[Path] = []
         for path in [*reversed(snapshots.values()), None]:
             if path is None and first_error and 1 not in segments:
                 break
@@ -116,7 +121,9 @@ class Recovery:
                 if path is None or error.path != path:
                     raise first_error or error from None
                 first_error = first_error or error
+                damaged.append(error.path)
                 continue
+            found.damaged = damaged
             if first_error:
                 log.error("store went back to an older snapshot", cause=str(first_error))
             return found
@@ -278,6 +285,7 @@ class Recovery:
             try:
                 self._disk.unlink(path)
             except OSError as error:
+                found.doomed.append(path)
                 log.warning("store file not removed", file=str(path), cause=str(error))
 
 

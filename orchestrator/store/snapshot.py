@@ -144,6 +144,11 @@ class SnapshotWriter:
         self._disk.write(self._file.fd, self._header.encode(), 0)
 
     @property
+    def path(self) -> Path | None:
+        """Where the file is now; None before it is begun."""
+        return self._begun.path if self._begun else None
+
+    @property
     def _file(self) -> SnapshotFile:
         assert self._begun is not None
         return self._begun

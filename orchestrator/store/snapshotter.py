@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -21,13 +22,13 @@ from orchestrator.base.clock import Clock
 from orchestrator.store.archive import Archive
 from orchestrator.store.commit import Committer
 from orchestrator.store.disk import Disk
-from orchestrator.store.files import PinnedFile, finish
+from orchestrator.store.files import finish
 from orchestrator.store.header import HEADER_BYTES
-from orchestrator.store.interface import Entry
+from orchestrator.store.interface import Entry, StoreError
 from orchestrator.store.log import Log
 from orchestrator.store.record import Record, Sealer
 from orchestrator.store.settings import LogSettings
-from orchestrator.store.snapshot import SnapshotFile, SnapshotWriter, granted, header_of, kept
+from orchestrator.store.snapshot import SnapshotFile, SnapshotWriter, granted, header_of, kept, snapshot_path
 from orchestrator.store.state import State
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,18 @@ class Snapshotter:
         self._begun_at = -_replayed_bytes(committer.log, archive)
         """How many bytes this process had logged at the last snapshot; less than none where that was an earlier one."""
         self._running = asyncio.Lock()
+        self._doomed: list[Path] = []
+        """Files that nobody needs and that are still there."""
+        self._damaged: list[Path] = []
+        """Likewise as soon as there is another snapshot."""
+        self._unsynced = True
+        """Whether files were removed of which the disk may not know."""
+        self._removing = asyncio.Lock()
+
+    def inherit(self, doomed: list[Path], damaged: list[Path]) -> None:
+        """What recovery could not remove, and the snapshots that it could not use."""
+        self._doomed += doomed
+        self._damaged += damaged
 
     @property
     def is_due(self) -> bool:
@@ -87,6 +100,8 @@ class Snapshotter:
             finally:
                 self._state.release(revision)
             self._adopt(file)
+            self._doomed += self._damaged
+            self._damaged = []
             self.runs += 1
             self.last_s = self._clock.monotonic_s() - started_s
             await self.tidy()
@@ -98,6 +113,7 @@ class Snapshotter:
         header = header_of(log_.header.store_id, revision, position)
         records = [granted(lease.id, lease.ttl_s) for lease in leases.all()]
         writer = SnapshotWriter(self._disk, self._directory, header, self._sealer)
+        await self._spare(snapshot_path(self._directory, revision))
         try:
             await self._in_thread(writer.begin)
             for start in range(0, len(records), SLICE_ENTRIES):
@@ -105,10 +121,24 @@ class Snapshotter:
             await self._add_entries(writer, revision)
             file = await self._in_thread(lambda: writer.finish(last_lease))
         except BaseException:
-            await self._in_thread(writer.abort)
+            await self._give_up(writer)
             raise
         self._begun_at = position.written
         return file
+
+    async def _give_up(self, writer: SnapshotWriter) -> None:
+        """Even a file that has its final name goes: nobody keeps account of it."""
+        if writer.path is not None:
+            self._doomed.append(writer.path)
+        try:
+            await self._in_thread(writer.abort)
+        except OSError as error:
+            log.warning("store file not removed", file=str(writer.path), cause=str(error))
+
+    async def _spare(self, path: Path) -> None:
+        """The names of this snapshot are about to be used again."""
+        async with self._removing:
+            self._doomed = [old for old in self._doomed if old.stem != path.stem and old.stem != path.name]
 
     async def _add_entries(self, writer: SnapshotWriter, revision: int) -> None:
         after, more = "", True
@@ -141,16 +171,44 @@ class Snapshotter:
         if floor > state.floor:
             # In memory alone: this floor is not above the newest snapshot, where a restart begins anyhow.
             state.floor = floor
-        dropped = self._archive.drop_superseded(state.kept_floor)
-        if dropped:
-            await self._in_thread(lambda: self._remove(dropped))
+        self._doomed += [file.path for file in self._archive.drop_superseded(state.kept_floor)]
+        await self._remove()
 
-    def _remove(self, files: list[PinnedFile]) -> None:
-        for file in files:
+    async def _remove(self) -> None:
+        """What could not be removed is tried again each time."""
+        async with self._removing:
+            used = {file.path for file in self._archive.snapshots}
+            left = [path for path in self._doomed if path not in used]
+            self._doomed = []
+            if not left and not self._unsynced:
+                return
             try:
-                self._disk.unlink(file.path)
+                self._unsynced = not await self._in_thread(lambda: self._unlink(left))
+            finally:
+                self._doomed += left
+
+    def _unlink(self, paths: list[Path]) -> bool:
+        """Remove files, and from `paths` those that are gone; whether the disk knows."""
+        for path in tuple(paths):
+            try:
+                self._disk.unlink(path)
+                paths.remove(path)
             except OSError as error:
-                log.warning("store file not removed", file=str(file.path), cause=str(error))
+                log.warning("store file not removed", file=str(path), cause=str(error))
+        try:
+            self._disk.sync_directory(self._directory)
+        except OSError as error:
+            log.warning("store directory not synced", file=str(self._directory), cause=str(error))
+            return False
+        return True
+
+    def check_removed(self) -> None:
+        """Raises `StoreError` when a file that was superseded is, or may be, still on disk."""
+        if self._doomed:
+            names = ", ".join(path.name for path in self._doomed)
+            raise StoreError(f"{names} in {self._directory} could not be removed; see the log, and try again")
+        if self._unsynced:
+            raise StoreError(f"{self._directory} could not be synced after files were removed; see the log")
 
     async def _in_thread(self, job: Callable[[], Result]) -> Result:
         future: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(self._executor, job)

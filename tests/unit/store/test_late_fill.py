@@ -1,4 +1,4 @@
-"""A segment is filled with zeros beside the writer, which may take it into use meanwhile: no failure gets lost there."""
+"""A segment is filled with zeros beside the writer, which may take it meanwhile: no failure gets lost there."""
 
 import asyncio
 import errno
@@ -73,7 +73,7 @@ async def test_such_a_store_says_so_before_anybody_writes() -> None:
             await put(store, number)
             if disk.in_use.is_set():
                 break
-        while store.healthy:
+        while store.healthy:  # noqa: ASYNC110 - what a thread does is waited for
             await asyncio.sleep(0.001)
     assert "failed" in store.fault
     await store.close()

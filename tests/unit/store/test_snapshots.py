@@ -55,7 +55,7 @@ def snapshots(path: Path) -> list[Path]:
 async def test_snapshot_shows_one_revision_while_writes_go_on(
     tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshotter, "SLICE_ENTRIES", 20)
+    monkeypatch.setattr(snapshotter, "SLICE_ENTRIES", 5)
     store = await filled(tmp_path, lazy_disk, LogSettings(segment_bytes=64 * 1024, history_memory_bytes=2000))
     revision = store.revision
     taking = asyncio.ensure_future(store._snapshotter.run())
