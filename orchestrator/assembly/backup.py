@@ -35,13 +35,14 @@ from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 from orchestrator.store import backup, keyring, offline
 from orchestrator.store.backup import Backup, Contents, Kept, Manifest
+from orchestrator.store.check import check
 from orchestrator.store.etcd import transfer
 from orchestrator.store.sealing import key_id_of
 
 CONFIG = "config.toml"
 KEYS = encryption.KEYS
-REVISION_GAP = 1_000_000
-"""A server that writes 500 times a second takes half an hour for as many revisions."""
+REVISION_GAP = 1_000_000_000
+"""A server that writes a thousand times a second takes eleven days for as many revisions."""
 ETCD_REVISION_GAP = 100_000
 """As many transactions are made for it, in a minute or two."""
 ETCD_PACE = (400, 4000)
@@ -137,8 +138,11 @@ def _check_keys(contents: Contents, files: dict[str, bytes]) -> None:
         )
 
 
-def bumped(revision: int) -> int:
-    """The first revision after a restore: beyond `revision` by `REVISION_GAP` at least, and round."""
+def bumped(revision: int, old: Path) -> int:
+    """The first revision after a restore: `REVISION_GAP` or more beyond `revision` and the log in `old`, and round."""
+    if old.is_dir():
+        # Clients may know what an earlier restore of the same backup counted on from there.
+        revision = max(revision, check(old).figures["revision"])
     return -(-(revision + REVISION_GAP) // REVISION_GAP) * REVISION_GAP
 
 
@@ -155,7 +159,6 @@ def restore(
     found: Backup, config: Config, config_file: Path, *, force: bool, tell: Tell = lambda text: None
 ) -> Restored:
     """Put a backup where the log store and its files belong. Raises `StartupError` before anything is changed."""
-    revision = bumped(found.manifest.revision)
     data = config.data_dir
     with stopped(data):
         old = _occupied(config)
@@ -170,6 +173,7 @@ def restore(
             if config.store == "etcd":
                 revision = asyncio.run(_load_etcd(found, config, tell))
             else:
+                revision = bumped(found.manifest.revision, data / "store")
                 _stage_log(found, staging, revision)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)

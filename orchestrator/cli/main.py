@@ -15,7 +15,10 @@ COMMANDS = {
     "cleanup": ("orchestrator.cli.cleanup", "Remove from this host everything that a stopped server made."),
     "backup": ("orchestrator.cli.backup", "Write a backup, also of a running server."),
     "restore": ("orchestrator.cli.restore", "Put a backup where a stopped server's data belong."),
-    "store": ("orchestrator.cli.store", "Look at the store and look after it: check, stats, compact, rotate-key."),
+    "store": (
+        "orchestrator.cli.store",
+        "Look at the store and look after it: check, stats, compact, rotate-key.",
+    ),
     "config": ("orchestrator.cli.settings", "Print the settings in force."),
     "demo": ("orchestrator.cli.demo", "Build the demo application's image on this host."),
 }

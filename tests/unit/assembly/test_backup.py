@@ -116,6 +116,16 @@ async def test_a_backup_amid_writes_is_one_revision_and_comes_back_exactly(tmp_p
     assert (other.data_dir / "pki").stat().st_mode & 0o77 == 0
 
 
+async def test_the_same_backup_restored_twice_gives_no_revision_out_twice(tmp_path: Path) -> None:
+    config = config_in(tmp_path / "a")
+    await filled(config)
+    found = Backup.open(tmp_path / "b")
+    other = config_in(tmp_path / "c")
+    first = await asyncio.to_thread(backup.restore, found, other, tmp_path / "none", force=False)
+    again = await asyncio.to_thread(backup.restore, found, other, tmp_path / "none", force=True)
+    assert again.revision >= first.revision + backup.REVISION_GAP
+
+
 async def filled(config: Config) -> Manifest:
     """A data directory with one secret, stopped, and its backup beside it."""
     make_files(config)
