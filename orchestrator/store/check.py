@@ -116,11 +116,12 @@ class _Check:
 
     def _count(self, head: BatchHead, payload: bytes, seed: int) -> tuple[int, int]:
         """Verify a batch; returns the kind of its last operation, and its last revision."""
-        figures, kind, revision = self._figures, 0, 0
+        figures, kind, revision, operations = self._figures, 0, 0, 0
         for revision, steps, body, _ in walk_payload(payload, head.records, seed):
-            figures["operations"] += steps
+            operations += steps
             figures["revision"] = max(figures["revision"], revision)
             kind = decode_operations(payload, body, steps)[-1].kind
+        figures["operations"] += operations
         figures["batches"] += 1
         figures["records"] += head.records
         return kind, revision

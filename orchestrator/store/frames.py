@@ -84,6 +84,10 @@ class Frames:
         self.last = self.offset
         self.offset += size
 
+    def forget(self) -> None:
+        """Read from disk next, not from the buffer."""
+        self._data = b""
+
     def _read(self, offset: int, size: int) -> bytes:
         """Like `Disk.read`, through the buffer."""
         at = offset - self._start

@@ -26,7 +26,7 @@ from orchestrator.store.header import (
     DamagedLogError,
     Header,
 )
-from orchestrator.store.record import SEAL, BrokenBytes, SealFrame, encode_seal
+from orchestrator.store.record import SEAL, BatchHead, BrokenBytes, SealFrame, encode_seal
 
 INDEX_BYTES = 4096
 """There is a place in the index at most every so many bytes."""
@@ -161,7 +161,7 @@ class Segment(PinnedFile):
             start = frames.offset
             self.note(self.revision, start)
             try:
-                frame = frames.read(take)
+                frame = self._next(frames, take)
             except BrokenBytes as found:
                 broken = found
                 break
@@ -169,11 +169,29 @@ class Segment(PinnedFile):
                 break
         self.tail, self.batch, self._crc = start, frames.batch, frames.crc
         self._last = frames.last
-        if broken is not None and frames.is_followed():
-            raise DamagedLogError(self.path, self.tail + broken.offset, broken.what)
         if broken is None and isinstance(frame, SealFrame):
             self._verify_seal(frame, frames)
         return broken
+
+    def _next(self, frames: Frames, take: Take) -> BatchHead | SealFrame | None:
+        """The next frame. Raises `BrokenBytes` for a torn one, `DamagedLogError` for one that was whole once.
+
+        A server may be writing here: what we have read of its last batch may be too old, or half. Where a later
+        batch stands behind it, it is whole by now, unless it is damaged.
+        """
+        for again in (False, True):
+            try:
+                return frames.read(take)
+            except BrokenBytes:
+                if again and not frames.is_followed():
+                    raise
+                frames.forget()
+        try:
+            return frames.read(take)
+        except BrokenBytes as broken:
+            # No crash leaves that behind.
+            self.tail, self.batch = frames.offset, frames.batch
+            raise DamagedLogError(self.path, frames.offset + broken.offset, broken.what) from None
 
     def _verify_seal(self, seal: SealFrame, frames: Frames) -> None:
         if seal.digest != self.digest():
