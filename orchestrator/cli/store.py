@@ -159,7 +159,11 @@ def _repair_lines(done: "RepairReport") -> list[str]:
             f"lost: {done.lost_records} transactions that can be recognised, revisions {first} to {last}"
         )
     lines.append(
-        f"kept: {done.keys} keys as of revision {done.kept_revision}; the revision is {done.revision} now"
+        f"kept: {done.keys} keys as of revision {done.kept_revision}; the revision is {done.revision} now, "
+        "so that none is given out twice"
+    )
+    lines.append(
+        "clients that watch, or page through a list, are told that their revision is gone, and list again"
     )
     return [*lines, f"the old files are in {done.set_aside}"]
 

@@ -2,12 +2,15 @@
 
 What is kept is the longest prefix of the log that can be verified, from whichever snapshot, or the log's first
 segment, reaches furthest; nothing is skipped, so nothing is kept that rests on what was lost. The store is
-written anew from it. Its revision is at least the highest one that can still be recognised in what is given up, so
-that no revision is given out twice; clients that watch have to list again. Every old file goes to
-`damaged-<time>/` first, as it is. Blocking. Called by `orchestrator store repair`.
+written anew from it. Its revision is far above the highest one that can still be recognised in what is given up,
+since there may have been more, so that no revision is given out twice; nothing older can be read, and clients that
+watch have to list again. Every old file goes to `damaged-<time>/` first, as it is.
+
+Blocking. Called by `orchestrator store repair`.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +39,9 @@ from orchestrator.store.settings import LogSettings
 from orchestrator.store.snapshot import SnapshotFile, snapshot_path
 from orchestrator.store.state import State
 
+REVISION_GAP = 1_000_000_000
+"""More than what may have been lost without a trace: months of writing at full speed."""
+
 
 @dataclass(frozen=True, slots=True)
 class LostRange:
@@ -56,7 +62,7 @@ class RepairReport:
     kept_revision: int = 0
     """Everything up to this revision is there."""
     revision: int = 0
-    """The store's revision now: no lower than any that can be recognised in what was lost."""
+    """The store's revision now, and the oldest that can be read: `REVISION_GAP` above all that can be recognised."""
     keys: int = 0
     lost: list[LostRange] = field(default_factory=list)
     lost_records: int = 0
@@ -118,10 +124,10 @@ class _Repair:
         best = self._longest()
         report = RepairReport(str(error), best.state.revision, keys=len(best.state))
         self._survey(best, report)
-        newest = [best.state.revision, *self._snapshots]
+        newest = [best.state.revision, *self._snapshots, *self._bases()]
         if report.lost_revisions:
             newest.append(report.lost_revisions[1])
-        best.state.revision = report.revision = max(newest)
+        best.state.revision = report.revision = max(newest) + REVISION_GAP
         report.set_aside = self._set_aside()
         number = max(self._segments, default=0) + 1
         write_store(self._disk, self._directory, best.state, best.header, number, None)
@@ -233,15 +239,22 @@ class _Repair:
 
     def _seed(self) -> int:
         """What the checksums in all segments start from; one good header tells."""
+        return next((header.seed for header in self._headers()), 0)
+
+    def _bases(self) -> list[int]:
+        """Revisions that segments were begun after."""
+        return [header.base_revision for header in self._headers()]
+
+    def _headers(self) -> Iterator[Header]:
+        """Those of segments that can be read."""
         for path in self._segments.values():
             fd = self._disk.open(path)
             try:
-                return Header.decode(path, self._disk.read(fd, HEADER_BYTES, 0), SEGMENT_MAGIC).seed
+                yield Header.decode(path, self._disk.read(fd, HEADER_BYTES, 0), SEGMENT_MAGIC)
             except DamagedLogError:
                 continue
             finally:
                 self._disk.close(fd)
-        return 0
 
     def _set_aside(self) -> str:
         """Second names for all files, so that a repair that breaks off has taken nothing away."""

@@ -12,8 +12,8 @@ from orchestrator.store.check import DAMAGE, UNFINISHED, check
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.header import DamagedLogError
-from orchestrator.store.interface import Put, Txn
-from orchestrator.store.repair import repair
+from orchestrator.store.interface import CompactedError, Put, Txn
+from orchestrator.store.repair import REVISION_GAP, repair
 from orchestrator.store.settings import LogSettings
 
 SMALL = LogSettings(segment_bytes=16 * 1024)
@@ -188,8 +188,29 @@ async def test_repair_keeps_what_came_before_and_says_what_it_lost(
     if damage is not lose_last:
         assert report.lost and report.lost_records and report.lost_revisions
         assert report.kept_revision < report.lost_revisions[0] <= report.lost_revisions[1] == 60
-        assert report.revision == 60
+    assert report.revision >= 60 + REVISION_GAP
     assert check(directory, sleep=no_pause).ok
+
+
+@pytest.mark.parametrize("damage", [break_middle, lose_last])
+async def test_after_a_repair_no_revision_is_given_out_twice(
+    directory: Path, lazy_disk: Disk, damage: Callable[[Path], int]
+) -> None:
+    """Not even where nothing tells of those that were lost; who goes on from one of them is told."""
+    damage(directory)
+    report = repair(directory, lazy_disk, VirtualClock())
+    store = await opened(directory, lazy_disk)
+    result = await store.transact(Txn((), (Put("/again", b"v"),)))
+    assert result.revision == report.revision + 1 > 60 + REVISION_GAP
+    for revision in (report.kept_revision, 60, report.revision - 1):
+        with pytest.raises(CompactedError):
+            await store.range("/", revision=revision)
+        with pytest.raises(CompactedError):
+            await anext(store.watch("/", revision))
+    watch = store.watch("/", report.revision)
+    assert [event.key for event in await anext(watch)] == ["/again"]
+    watch.close()
+    await store.close()
 
 
 async def test_repair_does_not_touch_a_store_of_which_nothing_is_left(
