@@ -72,3 +72,32 @@ def test_what_stays_broken_is_told(at: int, kind: str) -> None:
     file.data[bounds[at] + 90] ^= 1
     report = check(DIRECTORY, MemoryDisk(image), sleep=lambda _: None)
     assert [finding.kind for finding in report.findings] == [kind]
+
+
+class TurningDisk(MemoryDisk):
+    """A server begins the next segment while the first one is read."""
+
+    log: Log | None = None
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        data = super().read(fd, size, offset)
+        if size >= READ_BYTES and self.log is not None:
+            log, self.log = self.log, None
+            log.rotate()
+            log.write(log.encode([Record(BATCHES + 1, [Operation(PUT, 0, "/next", b"v")])]), BATCHES + 1)
+        return data
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_segment_begun_while_the_one_before_is_read_is_no_damage(spare: bool) -> None:
+    disk = TurningDisk()
+    disk.make_directory(DIRECTORY)
+    found, log = Recovery(disk, DIRECTORY, VirtualClock(), LogSettings(segment_bytes=16 * 1024)).run()
+    written(log, BATCHES)
+    if spare:
+        log.prepare()
+    disk.log = log
+    assert not check(DIRECTORY, disk, sleep=no_second_look).findings
+    assert disk.log is None
+    log.close()
+    found.close()
