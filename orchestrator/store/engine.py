@@ -50,6 +50,7 @@ from orchestrator.store.maintenance import Maintenance
 from orchestrator.store.record import Sealer
 from orchestrator.store.recovery import Recovered, Recovery
 from orchestrator.store.settings import LogSettings
+from orchestrator.store.slices import sliced
 from orchestrator.store.snapshotter import Snapshotter
 from orchestrator.store.staging import Compact, End, Grant
 from orchestrator.store.watch import LogWatch, WatchHub, closed_error
@@ -161,8 +162,10 @@ class LogStore:
     async def range(
         self, prefix: str, *, start_after: str = "", limit: int = 0, revision: int = 0
     ) -> RangeResult:
-        found = self._state.range(prefix, start_after, limit, revision)
-        if found.revision == self._state.revision:
+        state = self._state
+        at = state.readable(revision)
+        found = await sliced(state, state.reading(prefix, start_after, limit, at), at)
+        if at == state.revision:
             return found
         entries = await self._archive.entries(found.entries)
         return RangeResult(entries, found.revision, found.remaining)

@@ -148,16 +148,40 @@ class History:
         """Sequence number of the next event."""
         return self._base + len(self._links)
 
-    def entry_before(self, key: str, revision: int) -> tuple[bool, Entry | Cold | None]:
-        """Whether `key` changed after `revision`, and if so what it was before the first such change."""
+    def changed_after(self, key: str, revision: int) -> int:
+        """Sequence number of the newest event of `key`, if that is after `revision`; else -1."""
         seq = self.last.get(key, -1)
-        found = -1
-        while seq >= self._base and self._revision(seq) > revision:
-            found = seq
-            seq = self._links[seq - self._base]
-        return (True, self._previous(found)) if found >= 0 else (False, None)
+        return seq if seq >= self._base and self._revision(seq) > revision else -1
 
-    def _previous(self, seq: int) -> Entry | Cold | None:
+    def first_after(self, seq: int, revision: int, steps: int) -> tuple[int, int]:
+        """From an event after `revision` back towards the first such one of its key, in so many steps at most.
+
+        Returns what was reached, and how many steps are left; if none are, there may be more to go.
+        """
+        links, base = self._links, self._base
+        while steps > 0:
+            before = links[seq - base]
+            if before < base or self._revision(before) <= revision:
+                break
+            seq = before
+            steps -= 1
+        return seq, steps
+
+    def added(self, start: int, end: int, prefix: str, after: str) -> int:
+        """How many keys under `prefix` and greater than `after` the events from `start` to `end` add, on balance."""
+        added = 0
+        for at in range(start - self._base, min(end, self._split) - self._base):
+            came, went = not self._before[at], self._deleted[at]
+            if (came or went) and (key := self._keys[at]) > after and key.startswith(prefix):
+                added += came - went
+        for event in self._hot[max(0, start - self._split) : max(0, end - self._split)]:
+            came, went = event.previous is None, event.entry is None
+            if (came or went) and event.key > after and event.key.startswith(prefix):
+                added += came - went
+        return added
+
+    def previous(self, seq: int) -> Entry | Cold | None:
+        """The entry of an event's key before it."""
         if seq >= self._split:
             return self._hot[seq - self._split].previous
         at = seq - self._base
@@ -170,7 +194,7 @@ class History:
             return self._hot[seq - self._split]
         at = seq - self._base
         key, revision, before = self._keys[at], self._revisions[at], self._before[at]
-        previous = self._previous(seq)
+        previous = self.previous(seq)
         entry = None
         if not self._deleted[at]:
             created, version = (self._created[at], self._versions[at] + 1) if before else (revision, 1)

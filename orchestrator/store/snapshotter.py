@@ -28,6 +28,7 @@ from orchestrator.store.interface import Entry, StoreError
 from orchestrator.store.log import Log
 from orchestrator.store.record import Record, Sealer
 from orchestrator.store.settings import LogSettings
+from orchestrator.store.slices import sliced
 from orchestrator.store.snapshot import SnapshotFile, SnapshotWriter, granted, header_of, kept, snapshot_path
 from orchestrator.store.state import State
 
@@ -143,7 +144,8 @@ class Snapshotter:
     async def _add_entries(self, writer: SnapshotWriter, revision: int) -> None:
         after, more = "", True
         while more:
-            page, more = self._state.page("", after, SLICE_ENTRIES, revision)
+            pages = self._state.paging("", after, SLICE_ENTRIES, revision)
+            page, more = await sliced(self._state, pages, revision)
             if not page:
                 break
             after = page[-1].key

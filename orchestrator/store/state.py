@@ -8,13 +8,14 @@ before it); everybody else reads.
 """
 
 import heapq
-from collections.abc import Iterator
-from itertools import chain
-from typing import cast
+import sys
+from collections.abc import Generator, Iterator
+from itertools import chain, islice
+from typing import TypeVar, cast
 
 from orchestrator.api.item import Item
 from orchestrator.base.clock import Clock
-from orchestrator.store.history import COLD_EVENT_BYTES, ENTRY_OVERHEAD_BYTES, History, size_of
+from orchestrator.store.history import COLD_EVENT_BYTES, ENTRY_OVERHEAD_BYTES, Cold, History, size_of
 from orchestrator.store.interface import CompactedError, Entry, Event, FutureRevisionError, RangeResult
 from orchestrator.store.leases import Leases
 from orchestrator.store.record import (
@@ -36,6 +37,25 @@ COLD_EVENTS_MAX = 512
 """So many events whose values are on disk only are read at a time."""
 INDEX_BYTES_MIN = 1024 * 1024
 """Events whose values are on disk only may take this much however little history may take in memory."""
+
+SLICE_KEYS = 512
+"""So many keys, or older events of them, are looked at in the past before others get their turn."""
+SLICE_NEWEST_KEYS = 4096
+"""Likewise where nothing is to be looked up."""
+SLICE_EVENTS = 4096
+"""Likewise where changes are counted."""
+
+Result = TypeVar("Result")
+Steps = Generator[None, None, Result]
+
+
+def _at_once(steps: Steps[Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
 
 class State:
@@ -65,42 +85,74 @@ class State:
 
     def range(self, prefix: str, start_after: str, limit: int, revision: int) -> RangeResult:
         """See `Store.range`. Of a revision in the past, `Cold` stands for entries whose values are on disk only."""
+        return _at_once(self.reading(prefix, start_after, limit, self.readable(revision)))
+
+    def readable(self, revision: int) -> int:
+        """The revision itself, or the newest for 0. Raises `FutureRevisionError`, `CompactedError`."""
+        if revision > self.revision:
+            raise FutureRevisionError(f"revision {revision} is in the future; the newest is {self.revision}")
         at = revision or self.revision
-        if at > self.revision:
-            raise FutureRevisionError(f"revision {at} is in the future; the newest is {self.revision}")
         if at < self.floor:
             raise CompactedError(self.floor)
-        entries, cut = self.page(prefix, start_after, limit, at)
-        remaining = self._count_at(prefix, entries[-1].key, at) if cut and entries else 0
-        return RangeResult(entries, at, remaining)
+        return at
 
     def page(self, prefix: str, start_after: str, limit: int, at: int) -> tuple[list[Entry], bool]:
         """Up to `limit` entries (0: all) at a revision that is not trimmed, and whether the limit was reached."""
-        if at == self.revision:
-            return self._newest(prefix, start_after, limit)
-        return self._past(prefix, start_after, limit, at)
+        return _at_once(self.paging(prefix, start_after, limit, at))
+
+    def reading(self, prefix: str, start_after: str, limit: int, at: int) -> Steps[RangeResult]:
+        """`range` in slices, between which the state may change while `at` is held."""
+        entries, cut = yield from self.paging(prefix, start_after, limit, at)
+        remaining = (yield from self._counting(prefix, entries[-1].key, at)) if cut and entries else 0
+        return RangeResult(entries, at, remaining)
+
+    def paging(self, prefix: str, start_after: str, limit: int, at: int) -> Steps[tuple[list[Entry], bool]]:
+        """`page` in slices, likewise."""
+        entries: list[Entry] = []
+        after, left = start_after, limit or sys.maxsize
+        while True:
+            if at == self.revision:
+                part, more = self._newest(prefix, after, min(left, SLICE_NEWEST_KEYS))
+                after = part[-1].key if part else after
+            else:
+                keys = list(islice(self._once_there(prefix, after), SLICE_KEYS))
+                part, more = (yield from self._past(keys, left, at)), len(keys) == SLICE_KEYS
+                after = keys[-1] if keys else after
+            entries += part
+            left -= len(part)
+            if not left or not more:
+                return entries, not left
+            yield
 
     def _newest(self, prefix: str, start_after: str, limit: int) -> tuple[list[Entry], bool]:
         live = self._live
         entries: list[Entry] = []
         for keys in self._keys.parts(prefix, start_after):
+            if limit and len(entries) + len(keys) >= limit:
+                entries += [live[key] for key in keys[: limit - len(entries)]]
+                return entries, True
             entries += [live[key] for key in keys]
-            if limit and len(entries) >= limit:
-                return entries[:limit], True
         return entries, False
 
-    def _past(self, prefix: str, start_after: str, limit: int, at: int) -> tuple[list[Entry], bool]:
+    def _past(self, keys: list[str], limit: int, at: int) -> Steps[list[Entry]]:
+        """What up to `limit` of `keys` were at a revision."""
         entries: list[Entry] = []
-        for key in self._once_there(prefix, start_after):
-            changed, entry = self.history.entry_before(key, at)
-            if not changed:
+        history, steps = self.history, SLICE_KEYS
+        for key in keys:
+            entry: Entry | Cold | None
+            if (seq := history.changed_after(key, at)) < 0:
                 entry = self._live.get(key)
-            if entry is None:
-                continue
-            entries.append(cast(Entry, entry))
-            if len(entries) == limit:
-                return entries, True
-        return entries, False
+            else:
+                seq, steps = history.first_after(seq, at, steps)
+                while not steps:
+                    yield
+                    seq, steps = history.first_after(seq, at, SLICE_KEYS)
+                entry = history.previous(seq)
+            if entry is not None:
+                entries.append(cast(Entry, entry))
+                if len(entries) == limit:
+                    break
+        return entries
 
     def _once_there(self, prefix: str, start_after: str) -> Iterator[str]:
         """Keys that are there or were since the floor, in order."""
@@ -108,16 +160,17 @@ class State:
         gone = chain.from_iterable(self._gone.parts(prefix, start_after))
         return heapq.merge(now, gone)
 
-    def _count_at(self, prefix: str, after: str, at: int) -> int:
-        """Entries under `prefix` behind the key `after` at a revision: today's, corrected by later changes."""
-        count = self._keys.count(prefix, after)
-        if at == self.revision:
-            return count
-        history, start = self.history, self.history.after(at)
-        for key, newest in history.last.items():
-            if newest >= start and key > after and key.startswith(prefix):
-                _, before = history.entry_before(key, at)
-                count += (before is not None) - (key in self._live)
+    def _counting(self, prefix: str, after: str, at: int) -> Steps[int]:
+        """Entries under `prefix` behind the key `after` at a revision: today's without what came since."""
+        count, history = self._keys.count(prefix, after), self.history
+        end = history.end
+        start = end if at == self.revision else history.after(at)
+        while start < end:
+            until = min(start + SLICE_EVENTS, end)
+            count -= history.added(start, until, prefix, after)
+            start = until
+            if start < end:
+                yield
         return count
 
     def entries(self) -> list[Entry]:
