@@ -131,7 +131,9 @@ class ServiceAccountTokens:
                 },
             )
             private = claims["kubernetes.io"]
-            whole = isinstance(private["namespace"], str) and isinstance(private["serviceaccount"]["uid"], str)
+            whole = isinstance(private["namespace"], str) and isinstance(
+                private["serviceaccount"]["uid"], str
+            )
         except (jwt.PyJWTError, KeyError, TypeError) as error:
             raise Unauthorized("Unauthorized") from error
         if not whole:
