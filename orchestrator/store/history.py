@@ -20,6 +20,8 @@ ENTRY_OVERHEAD_BYTES = 400
 """About what an entry takes beside its key and value; see the store's benchmark."""
 COLD_EVENT_BYTES = 64
 """About what an event takes whose values left memory."""
+GONE_KEY_BYTES = 200
+"""About what a deleted key takes in the indexes beside its text, which no live entry shares any more."""
 
 _revision_of = attrgetter("revision")
 
@@ -31,6 +33,11 @@ class Cold(Struct, frozen=True, gc=False):
     revision: int
     create_revision: int
     version: int
+
+
+def cold_size(key: str, deleted: int) -> int:
+    """About the bytes that an event takes whose values left memory. A deletion answers for its key."""
+    return COLD_EVENT_BYTES + len(key) + GONE_KEY_BYTES if deleted else COLD_EVENT_BYTES
 
 
 def size_of(entry: Entry | None) -> int:
@@ -45,6 +52,8 @@ class History:
         """Values beyond `memory_bytes` are let go of; with None none is."""
         self.hot_bytes = 0
         """What the whole events hold beside live entries."""
+        self.cold_bytes = 0
+        """What the events take whose values left memory."""
         self._hot_bytes_max = sys.maxsize if memory_bytes is None else memory_bytes
         self._base = 0
         self._split = 0
@@ -63,11 +72,6 @@ class History:
 
     def __len__(self) -> int:
         return len(self._links)
-
-    @property
-    def cold_bytes(self) -> int:
-        """What the events take whose values left memory."""
-        return len(self._keys) * COLD_EVENT_BYTES
 
     def append(self, event: Event, size_bytes: int) -> None:
         """Remember a new event, whose previous entry has this size, and let go of values beyond the bound."""
@@ -91,7 +95,9 @@ class History:
             self._before.append(previous.item.revision if previous else 0)
             self._created.append(previous.create_revision if previous else 0)
             self._versions.append(previous.version if previous else 0)
-            self._deleted.append(event.entry is None)
+            deleted = event.entry is None
+            self._deleted.append(deleted)
+            self.cold_bytes += cold_size(event.key, deleted)
             count += 1
         del self._hot[:count]
         self._split += count
@@ -105,6 +111,7 @@ class History:
                 del self.last[key]
                 ended.append(key)
         cold = min(end, self._split) - self._base
+        self.cold_bytes -= sum(map(cold_size, self._keys[:cold], self._deleted[:cold]))
         for column in (
             self._keys,
             self._revisions,
@@ -224,8 +231,13 @@ class History:
 
     def floor_keeping(self, cold_bytes: int) -> int:
         """The floor to raise to so that cold events take no more than this; 0 if they do not."""
-        excess = len(self._keys) - cold_bytes // COLD_EVENT_BYTES
-        return self._revisions[excess - 1] if excess > 0 else 0
+        excess, floor = self.cold_bytes - cold_bytes, 0
+        for key, revision, deleted in zip(self._keys, self._revisions, self._deleted, strict=True):
+            if excess <= 0:
+                break
+            excess -= cold_size(key, deleted)
+            floor = revision
+        return floor
 
     def revision_keeping(self, hot_bytes: int) -> int:
         """The floor to raise to so that about this much of whole events stays."""
