@@ -32,6 +32,7 @@ from orchestrator.store.interface import (
     UnknownOutcomeError,
 )
 from orchestrator.store.sealing import Sealer
+from orchestrator.store.slices import sliced
 from orchestrator.store.watch import LogWatch, closed_error
 
 log = structlog.get_logger(__name__)
@@ -156,7 +157,9 @@ class EtcdStore:
         """See `Store.range`. Without `revision`, or with one that is not here yet, the cache catches up first."""
         if revision == 0 or revision > self._cache.revision:
             await self.ping()
-        return self._cache.state.range(prefix, start_after, limit, revision)
+        state = self._cache.state
+        at = state.readable(revision)
+        return await sliced(state, state.reading(prefix, start_after, limit, at), at)
 
     async def transact(self, txn: Txn) -> TxnResult:
         """See `Store.transact`. Raises `UnknownOutcomeError` where nobody can tell whether it was made."""
