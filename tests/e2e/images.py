@@ -139,6 +139,8 @@ def web_deployment(name: str = "web", replicas: int = 3, **container: Any) -> di
                                 "httpGet": {"path": "/ready", "port": "http"},
                                 "periodSeconds": 1,
                                 "failureThreshold": 1,
+                                # A machine that stands still for a second is no failure.
+                                "timeoutSeconds": 10,
                             },
                             **container,
                         }
