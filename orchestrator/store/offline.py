@@ -105,7 +105,7 @@ def entries_of(state: State) -> list[Kept]:
     """Every entry, in key order."""
     return [
         Kept(entry.key, entry.value, entry.create_revision, entry.revision, entry.version, entry.lease)
-        for entry in sorted(state.entries(), key=lambda entry: entry.key)
+        for entry in state.entries()
     ]
 
 

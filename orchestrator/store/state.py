@@ -83,10 +83,6 @@ class State:
     def get(self, key: str) -> Entry | None:
         return self._live.get(key)
 
-    def range(self, prefix: str, start_after: str, limit: int, revision: int) -> RangeResult:
-        """See `Store.range`. Of a revision in the past, `Cold` stands for entries whose values are on disk only."""
-        return _at_once(self.reading(prefix, start_after, limit, self.readable(revision)))
-
     def readable(self, revision: int) -> int:
         """The revision itself, or the newest for 0. Raises `FutureRevisionError`, `CompactedError`."""
         if revision > self.revision:
@@ -101,7 +97,10 @@ class State:
         return _at_once(self.paging(prefix, start_after, limit, at))
 
     def reading(self, prefix: str, start_after: str, limit: int, at: int) -> Steps[RangeResult]:
-        """`range` in slices, between which the state may change while `at` is held."""
+        """`Store.range` at `at`, in slices between which the state may change while `at` is held.
+
+        Of a revision in the past, `Cold` stands for entries whose values are on disk only.
+        """
         entries, cut = yield from self.paging(prefix, start_after, limit, at)
         remaining = (yield from self._counting(prefix, entries[-1].key, at)) if cut and entries else 0
         return RangeResult(entries, at, remaining)

@@ -95,7 +95,7 @@ def test_read_shows_one_revision_whatever_changes_between_its_slices(limit: int,
     state.release(at)
     if slices > 1:
         with pytest.raises(CompactedError):
-            state.range("/", "", limit, at)
+            state.readable(at)
 
 
 @pytest.mark.parametrize("at", [1, 500, 1000])
@@ -119,7 +119,7 @@ def test_key_that_changed_often_is_followed_back_in_slices() -> None:
     for revision in range(1, 40 * SLICE):
         state.apply(Record(revision, [Operation(PUT, 0, "/hot", b"%d" % revision)]))
     pauses = sum(1 for _ in state.paging("/", "", 0, 3))
-    assert pauses >= 36 and state.range("/", "", 0, 3).entries[0].value == b"3"
+    assert pauses >= 36 and state.page("/", "", 0, 3)[0][0].value == b"3"
 
 
 async def test_small_read_gives_nobody_else_a_turn() -> None:
