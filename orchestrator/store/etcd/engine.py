@@ -89,6 +89,7 @@ class EtcdStore:
         ]
         try:
             await store._begin(mark)
+            await store._freshness.follows()
             await store.ping()
         except BaseException:
             await store.close()

@@ -42,8 +42,8 @@ class Feed:
 
     def __init__(self, api: EtcdApi, keys: Keys, cache: Cache, clock: Clock, sealer: Sealer | None) -> None:
         self.cache = cache
+        self._following = asyncio.Event()
         self.fault = "not connected yet"
-        """Why the cache does not follow etcd at the moment; empty while it does."""
         self.live = False
         """Whether this watch has brought something."""
         self.connects = 0
@@ -64,6 +64,23 @@ class Feed:
         self._must_load = True
         self._spares_missing = False
         api.on_loss = self._distrust
+
+    @property
+    def fault(self) -> str:
+        """Why the cache does not follow etcd at the moment; empty while it does."""
+        return self._fault
+
+    @fault.setter
+    def fault(self, cause: str) -> None:
+        self._fault = cause
+        if cause:
+            self._following.clear()
+        else:
+            self._following.set()
+
+    async def following(self) -> None:
+        """Return once there is a watch."""
+        await self._following.wait()
 
     async def load(self, *, history: bool = True) -> None:
         """Take over what is there, as of some revisions ago, or of now without `history`. Raises `StoreError`."""

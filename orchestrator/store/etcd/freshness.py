@@ -79,6 +79,14 @@ class Freshness:
         cause = feed.fault or "its watch is silent or too slow"
         raise UnavailableError(f"etcd's changes did not arrive in time: {cause}")
 
+    async def follows(self) -> None:
+        """Return once a watch brings what changes. Raises `UnavailableError`."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._feed.following()
+        except TimeoutError:
+            raise UnavailableError(f"etcd can't be watched: {self._feed.fault}") from None
+
     async def _arrives(self, revision: int, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
