@@ -42,6 +42,8 @@ class Resource:
     """Objects disappear this long after their last write; 0 keeps them."""
     selectable: tuple[str, ...] = field(default=())
     """Field selectors beyond `metadata.name` and `metadata.namespace`, as dotted paths."""
+    stored_as: tuple[str, str] | None = None
+    """Group and version in whose form its objects are kept, where that is another row of the same plural."""
 
     @property
     def api_version(self) -> str:
@@ -142,6 +144,147 @@ REPLICASETS = Resource(
     "apps", "v1", "ReplicaSet", "replicasets", short_names=("rs",), categories=("all",),
     subresources=(_SCALE, _status("ReplicaSet")), selectable=("status.replicas",),
 )  # fmt: skip
+LIMITRANGES = Resource("", "v1", "LimitRange", "limitranges", short_names=("limits",))
+RESOURCEQUOTAS = Resource(
+    "",
+    "v1",
+    "ResourceQuota",
+    "resourcequotas",
+    short_names=("quota",),
+    subresources=(_status("ResourceQuota"),),
+)
+PERSISTENTVOLUMES = Resource(
+    "", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short_names=("pv",),
+    subresources=(_status("PersistentVolume"),),
+)  # fmt: skip
+PERSISTENTVOLUMECLAIMS = Resource(
+    "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",),
+    subresources=(_status("PersistentVolumeClaim"),),
+)  # fmt: skip
+PODTEMPLATES = Resource("", "v1", "PodTemplate", "podtemplates")
+REPLICATIONCONTROLLERS = Resource(
+    "", "v1", "ReplicationController", "replicationcontrollers", short_names=("rc",), categories=("all",),
+    prefix="controllers", subresources=(_SCALE, _status("ReplicationController")),
+    selectable=("status.replicas",),
+)  # fmt: skip
+DAEMONSETS = Resource(
+    "apps", "v1", "DaemonSet", "daemonsets", short_names=("ds",), categories=("all",),
+    subresources=(_status("DaemonSet"),),
+)  # fmt: skip
+STATEFULSETS = Resource(
+    "apps", "v1", "StatefulSet", "statefulsets", short_names=("sts",), categories=("all",),
+    subresources=(_SCALE, _status("StatefulSet")),
+)  # fmt: skip
+JOBS = Resource(
+    "batch", "v1", "Job", "jobs", categories=("all",), subresources=(_status("Job"),),
+    selectable=("status.successful",),
+)  # fmt: skip
+CRONJOBS = Resource(
+    "batch", "v1", "CronJob", "cronjobs", short_names=("cj",), categories=("all",),
+    subresources=(_status("CronJob"),),
+)  # fmt: skip
+HORIZONTALPODAUTOSCALERS = Resource(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short_names=("hpa",),
+    categories=("all",), subresources=(_status("HorizontalPodAutoscaler"),),
+)  # fmt: skip
+PODDISRUPTIONBUDGETS = Resource(
+    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short_names=("pdb",),
+    subresources=(_status("PodDisruptionBudget"),),
+)  # fmt: skip
+PRIORITYCLASSES = Resource(
+    "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False, short_names=("pc",)
+)
+RUNTIMECLASSES = Resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", namespaced=False)
+INGRESSES = Resource(
+    "networking.k8s.io", "v1", "Ingress", "ingresses", short_names=("ing",), prefix="ingress",
+    subresources=(_status("Ingress"),),
+)  # fmt: skip
+INGRESSCLASSES = Resource("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False)
+NETWORKPOLICIES = Resource(
+    "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short_names=("netpol",)
+)
+IPADDRESSES = Resource(
+    "networking.k8s.io", "v1", "IPAddress", "ipaddresses", namespaced=False, short_names=("ip",),
+    selectable=("spec.parentRef.group", "spec.parentRef.resource", "spec.parentRef.namespace",
+                "spec.parentRef.name"),
+)  # fmt: skip
+SERVICECIDRS = Resource(
+    "networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", namespaced=False,
+    subresources=(_status("ServiceCIDR"),),
+)  # fmt: skip
+STORAGECLASSES = Resource(
+    "storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False, short_names=("sc",)
+)
+VOLUMEATTACHMENTS = Resource(
+    "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False,
+    subresources=(_status("VolumeAttachment"),),
+)  # fmt: skip
+CSIDRIVERS = Resource("storage.k8s.io", "v1", "CSIDriver", "csidrivers", namespaced=False)
+CSINODES = Resource("storage.k8s.io", "v1", "CSINode", "csinodes", namespaced=False)
+CSISTORAGECAPACITIES = Resource("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities")
+VOLUMEATTRIBUTESCLASSES = Resource(
+    "storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", namespaced=False,
+    short_names=("vac",),
+)  # fmt: skip
+CERTIFICATESIGNINGREQUESTS = Resource(
+    "certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False,
+    short_names=("csr",), selectable=("spec.signerName",),
+    subresources=(
+        Subresource("approval", "CertificateSigningRequest", STATUS_VERBS),
+        _status("CertificateSigningRequest"),
+    ),
+)  # fmt: skip
+_EXTENSIONS = ("api-extensions",)
+VALIDATINGWEBHOOKCONFIGURATIONS = Resource(
+    "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations",
+    namespaced=False, categories=_EXTENSIONS,
+)  # fmt: skip
+MUTATINGWEBHOOKCONFIGURATIONS = Resource(
+    "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations",
+    namespaced=False, categories=_EXTENSIONS,
+)  # fmt: skip
+VALIDATINGADMISSIONPOLICIES = Resource(
+    "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies",
+    namespaced=False, categories=_EXTENSIONS, subresources=(_status("ValidatingAdmissionPolicy"),),
+)  # fmt: skip
+VALIDATINGADMISSIONPOLICYBINDINGS = Resource(
+    "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings", namespaced=False, categories=_EXTENSIONS,
+)  # fmt: skip
+MUTATINGADMISSIONPOLICIES = Resource(
+    "admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies",
+    namespaced=False, categories=_EXTENSIONS,
+)  # fmt: skip
+MUTATINGADMISSIONPOLICYBINDINGS = Resource(
+    "admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings",
+    namespaced=False, categories=_EXTENSIONS,
+)  # fmt: skip
+CUSTOMRESOURCEDEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False,
+    short_names=("crd", "crds"), categories=_EXTENSIONS,
+    prefix="apiextensions.k8s.io/customresourcedefinitions", subresources=(_status("CustomResourceDefinition"),),
+)  # fmt: skip
+APISERVICES = Resource(
+    "apiregistration.k8s.io", "v1", "APIService", "apiservices", namespaced=False, categories=_EXTENSIONS,
+    prefix="apiregistration.k8s.io/apiservices", subresources=(_status("APIService"),),
+)  # fmt: skip
+FLOWSCHEMAS = Resource(
+    "flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas", namespaced=False,
+    subresources=(_status("FlowSchema"),),
+)  # fmt: skip
+PRIORITYLEVELCONFIGURATIONS = Resource(
+    "flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations",
+    namespaced=False, subresources=(_status("PriorityLevelConfiguration"),),
+)  # fmt: skip
+DEVICECLASSES = Resource("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", namespaced=False)
+RESOURCECLAIMS = Resource(
+    "resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", subresources=(_status("ResourceClaim"),)
+)
+RESOURCECLAIMTEMPLATES = Resource("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates")
+RESOURCESLICES = Resource(
+    "resource.k8s.io", "v1", "ResourceSlice", "resourceslices", namespaced=False,
+    selectable=("spec.driver", "spec.nodeName"),
+)  # fmt: skip
 CONTROLLERREVISIONS = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
@@ -175,12 +318,29 @@ SELFSUBJECTRULESREVIEWS = Resource(
 )  # fmt: skip
 
 BUILT_IN: tuple[Resource, ...] = (
-    BINDINGS, CONFIGMAPS, ENDPOINTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, SERVICES,
-    CONTROLLERREVISIONS, DEPLOYMENTS, REPLICASETS,
+    BINDINGS, CONFIGMAPS, ENDPOINTS, EVENTS, LIMITRANGES, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES, PODS, PODTEMPLATES, REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SECRETS, SERVICEACCOUNTS,
+    SERVICES,
+    APISERVICES,
+    CONTROLLERREVISIONS, DAEMONSETS, DEPLOYMENTS, REPLICASETS, STATEFULSETS,
     SELFSUBJECTREVIEWS, TOKENREVIEWS,
     LOCALSUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS, SUBJECTACCESSREVIEWS,
-    LEASES, ENDPOINTSLICES,
+    HORIZONTALPODAUTOSCALERS,
+    CRONJOBS, JOBS,
+    CERTIFICATESIGNINGREQUESTS,
+    INGRESSCLASSES, INGRESSES, IPADDRESSES, NETWORKPOLICIES, SERVICECIDRS,
+    PODDISRUPTIONBUDGETS,
     CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES,
+    CSIDRIVERS, CSINODES, CSISTORAGECAPACITIES, STORAGECLASSES, VOLUMEATTACHMENTS, VOLUMEATTRIBUTESCLASSES,
+    MUTATINGADMISSIONPOLICIES, MUTATINGADMISSIONPOLICYBINDINGS, MUTATINGWEBHOOKCONFIGURATIONS,
+    VALIDATINGADMISSIONPOLICIES, VALIDATINGADMISSIONPOLICYBINDINGS, VALIDATINGWEBHOOKCONFIGURATIONS,
+    CUSTOMRESOURCEDEFINITIONS,
+    PRIORITYCLASSES,
+    LEASES,
+    RUNTIMECLASSES,
+    ENDPOINTSLICES,
+    DEVICECLASSES, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, RESOURCESLICES,
+    FLOWSCHEMAS, PRIORITYLEVELCONFIGURATIONS,
 )  # fmt: skip
 
 
