@@ -8,10 +8,11 @@ JSON with the revision and the key after which to go on; clients must not look i
 import asyncio
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from orchestrator.api.conversion import View
 from orchestrator.api.errors import BadRequest, Expired
 from orchestrator.api.item import Item
 from orchestrator.api.options import ListOptions
@@ -25,6 +26,8 @@ CHUNK_MIN = 500
 """Entries read at once when a selector leaves an unknown part of them."""
 SLICE = 2000
 """Entries matched before other tasks get their turn."""
+CONVERT_SLICE = 100
+"""The same for items that are shown in another version than they are kept."""
 
 _EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list "
@@ -51,10 +54,23 @@ class _Start:
 
 
 async def list_items(
-    storage: Storage, resource: Resource, namespace: str | None, options: ListOptions
+    storage: Storage,
+    resource: Resource,
+    namespace: str | None,
+    options: ListOptions,
+    view: View | None = None,
 ) -> ItemList:
-    """The verb. Raises `BadRequest`, `Expired`, `Timeout`."""
+    """The verb. `view` is how the resource shows what is kept. Raises `BadRequest`, `Expired`, `Timeout`."""
     selection = Selection.parse(resource, options.label_selector, options.field_selector)
+    if view is not None:
+        found = await _listed(storage, resource, namespace, options, selection.through(view))
+        return replace(found, items=await _shown(found.items, view))
+    return await _listed(storage, resource, namespace, options, selection)
+
+
+async def _listed(
+    storage: Storage, resource: Resource, namespace: str | None, options: ListOptions, selection: Selection
+) -> ItemList:
     start = _start(options, await storage.newest(parse_revision(options.resource_version)))
     prefix = selection.prefix(resource, namespace)
     if start.revision == 0 and not start.after and selection.single(resource, namespace):
@@ -123,6 +139,15 @@ async def _page(storage: Storage, prefix: str, selection: Selection, start: _Sta
         if not more:
             return ItemList(items, revision)
         after = last
+
+
+async def _shown(items: list[Item], view: View) -> list[Item]:
+    shown: list[Item] = []
+    for start in range(0, len(items), CONVERT_SLICE):
+        if start:
+            await asyncio.sleep(0)
+        shown += [view.item(item) for item in items[start : start + CONVERT_SLICE]]
+    return shown
 
 
 async def _matching(entries: list[Entry], selection: Selection) -> list[Item]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.api.access import Authorizer, Identity
+from orchestrator.api.conversion import Views
 from orchestrator.api.errors import MethodNotAllowed, NotFound, not_found
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, WriteOptions
@@ -24,7 +25,7 @@ from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
 from orchestrator.registry.subresources import Subresources
 from orchestrator.registry.watching import Batches, Watches
-from orchestrator.registry.writing import Target, Writer
+from orchestrator.registry.writing import Writer
 from orchestrator.store.interface import Store
 
 DELETED_AT_ONCE = 64
@@ -50,9 +51,13 @@ class Registry:
         self.table = table
         self._storage = Storage(store, clock)
         self._schemas = schemas
-        self._writer = Writer(self._storage, schemas, strategies, admission, clock, rng, authorizer)
+        self.views = Views(table)
+        """How rows differ from the form in which their objects are kept."""
+        self._writer = Writer(
+            self._storage, schemas, strategies, admission, clock, rng, self.views, authorizer
+        )
         self._watches = Watches(self._storage, clock, rng)
-        self.subresources = Subresources(self._storage, self._writer, clock)
+        self.subresources = Subresources(self._storage, self._writer, self.views, clock)
 
     async def close(self) -> None:
         """End the timers of open watches. May be called twice."""
@@ -72,27 +77,31 @@ class Registry:
 
     async def find(self, resource: Resource, namespace: str, name: str) -> Item | None:
         """The object, or None."""
-        return await self._storage.find(resource, namespace, name)
+        item = await self._storage.find(resource, namespace, name)
+        if item is None or resource.stored_as is None:
+            return item
+        view = self.views.of(resource)
+        return item if view is None else view.item(item)
 
     async def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Item:
         """The object, or its scale. Raises `NotFound`."""
         if subresource == "scale":
             return await self.subresources.get_scale(resource, namespace, name)
-        item = await self._storage.find(resource, namespace, name)
+        item = await self.find(resource, namespace, name)
         if item is None:
             raise not_found(resource.group, resource.plural, name)
         return item
 
     async def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> ItemList:
         """One consistent revision. Raises `BadRequest`, `Expired`, `Timeout`."""
-        return await list_items(self._storage, resource, namespace, options)
+        return await list_items(self._storage, resource, namespace, options, self.views.of(resource))
 
     def watch(self, resource: Resource, namespace: str | None, options: WatchOptions) -> Batches:
         """Batches of events. Raises `BadRequest` and `Timeout` at once, `Expired` on iteration.
 
         Close with `aclose()`.
         """
-        return self._watches.open(resource, namespace, options)
+        return self._watches.open(resource, namespace, options, self.views.of(resource))
 
     async def catch_up(self, resource_version: str) -> None:
         """Before a watch from a revision that only another server of the same store has seen yet."""
@@ -114,7 +123,7 @@ class Registry:
             return await self.subresources.update_scale(resource, namespace, name, obj, options, identity)
         if subresource == "finalize" and resource is NAMESPACES:
             return await self.subresources.finalize(name, obj, options, identity)
-        target = Target(resource, namespace, name, options, identity, subresource)
+        target = self._writer.target(resource, namespace, name, options, identity, subresource)
         return await self._writer.update(target, obj)
 
     async def patch(
@@ -128,11 +137,12 @@ class Registry:
         if subresource == "finalize":
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         node = self._schemas.merge_hints((resource.group, resource.version, resource.kind))
+        target = self._writer.target(resource, namespace, name, options, identity, subresource)
 
         def patched(old: Object) -> tuple[Object, list[str]]:
-            return self._writer.checked(resource, patch.apply_to(old, node), options)
+            obj, warnings = self._writer.checked(resource, patch.apply_to(target.outward(old), node), options)
+            return target.inward(obj), warnings
 
-        target = Target(resource, namespace, name, options, identity, subresource)
         return await self._writer.modify(target, patched)
 
     async def delete(
@@ -141,7 +151,9 @@ class Registry:
         """Remove, or start deletion. Raises `NotFound`, `Conflict`, `Forbidden`."""
         namespace = namespace if resource.namespaced else ""
         write = WriteOptions(dry_run=options.dry_run)
-        return await self._writer.delete(Target(resource, namespace, name, write, identity), options)
+        return await self._writer.delete(
+            self._writer.target(resource, namespace, name, write, identity), options
+        )
 
     async def delete_collection(
         self, resource: Resource, namespace: str | None, options: DeleteOptions, selection: ListOptions,

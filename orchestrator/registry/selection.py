@@ -1,8 +1,9 @@
 """Which objects a list or watch means: selectors parsed once, and the revision that a client asks for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from orchestrator.api.conversion import View
 from orchestrator.api.errors import BadRequest, Cause, Timeout
 from orchestrator.api.item import Item
 from orchestrator.api.resources import Resource
@@ -17,11 +18,20 @@ class Selection:
 
     labels: Selector
     fields: FieldSelector
+    view: View | None = None
+    """How a stored item must be seen before its fields are compared; None as it is."""
 
     @classmethod
     def parse(cls, resource: Resource, label_selector: str, field_selector: str) -> "Selection":
         """Raises `BadRequest` naming what can't be parsed or is not selectable."""
         return cls(parse_label_selector(label_selector), parse_field_selector(field_selector, resource))
+
+    def through(self, view: View) -> "Selection":
+        """The same for items that are shown through `view`: metadata is the same in every version, so only
+        other fields need the conversion."""
+        if all(requirement.field.startswith("metadata.") for requirement in self.fields.requirements):
+            return self
+        return replace(self, view=view)
 
     @property
     def everything(self) -> bool:
@@ -30,12 +40,17 @@ class Selection:
     @property
     def matcher(self) -> Callable[[Item], bool]:
         """The cheapest predicate that decides."""
-        by_label, by_field = self.labels.matches, self.fields.matches
+        by_label, by_field = self.labels.matches, self._by_field
         if self.fields.everything:
             return lambda item: by_label(item.meta.labels or {})
         if self.labels.everything:
             return by_field
         return lambda item: by_label(item.meta.labels or {}) and by_field(item)
+
+    @property
+    def _by_field(self) -> Callable[[Item], bool]:
+        matches, view = self.fields.matches, self.view
+        return matches if view is None else lambda item: matches(view.item(item))
 
     def prefix(self, resource: Resource, namespace: str | None) -> str:
         """The narrowest key prefix of what can match; one object's key when the name is given."""

@@ -7,6 +7,7 @@ writes through the `Writer`, so admission sees them and the store decides their 
 from typing import Any
 
 from orchestrator.api.access import Identity
+from orchestrator.api.conversion import Views
 from orchestrator.api.errors import ApiError, BadRequest, Cause, Conflict, invalid, not_found
 from orchestrator.api.item import Item, Object, encode
 from orchestrator.api.options import DeleteOptions, WriteOptions
@@ -26,8 +27,9 @@ _REPLICAS_MAX = 2**31 - 1
 class Subresources:
     """The verbs of these subresources."""
 
-    def __init__(self, storage: Storage, writer: Writer, clock: Clock) -> None:
+    def __init__(self, storage: Storage, writer: Writer, views: Views, clock: Clock) -> None:
         self._storage = storage
+        self._views = views
         self._writer = writer
         self._clock = clock
 
@@ -94,7 +96,8 @@ class Subresources:
         item = await self._storage.find(resource, namespace, name)
         if item is None:
             raise not_found(resource.group, resource.plural, name)
-        return scale_of(item)
+        view = self._views.of(resource)
+        return scale_of(item if view is None else view.item(item))
 
     async def update_scale(
         self, resource: Resource, namespace: str, name: str, scale: Object, options: WriteOptions,
@@ -123,7 +126,7 @@ class Subresources:
             spec = {**(obj.get("spec") or {}), "replicas": replicas}
             return {**obj, "metadata": _conditional(obj, scale), "spec": spec}, warnings
 
-        where = Target(resource, namespace, name, options, identity, "scale")
+        where = self._writer.target(resource, namespace, name, options, identity, "scale")
         written = await self._writer.modify(where, scaled)
         return Written(scale_of(written.item), written.warnings)
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
+from orchestrator.api.conversion import View
 from orchestrator.api.errors import Expired
 from orchestrator.api.item import Item, encode
 from orchestrator.api.options import WatchOptions
@@ -28,6 +29,8 @@ TIMEOUT_MIN_S = 1800.0
 """A watch without a timeout ends after this long, or up to twice that, so that clients spread."""
 BATCH = 500
 """Initial objects per batch."""
+CONVERTED_BATCH = 100
+"""The same where each is converted first."""
 LEFT_MAX = 512
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -41,6 +44,7 @@ class _Request:
     selection: Selection
     options: WatchOptions
     revision: int
+    view: View | None
 
 
 class Watches:
@@ -52,13 +56,20 @@ class Watches:
         self._rng = rng
         self._supervisor = Supervisor("watches", clock)
 
-    def open(self, resource: Resource, namespace: str | None, options: WatchOptions) -> Batches:
-        """Checks the options at once (`BadRequest`, `Timeout`); `Expired` comes on iteration."""
+    def open(
+        self, resource: Resource, namespace: str | None, options: WatchOptions, view: View | None = None
+    ) -> Batches:
+        """Checks the options at once (`BadRequest`, `Timeout`); `Expired` comes on iteration.
+
+        `view` is how the resource shows what is kept.
+        """
         selection = Selection.parse(resource, options.label_selector, options.field_selector)
+        if view is not None:
+            selection = selection.through(view)
         revision = parse_revision(options.resource_version)
         check_not_future(revision, self._storage.revision)
         prefix = selection.prefix(resource, namespace)
-        return self._run(_Request(resource, prefix, selection, options, revision))
+        return self._run(_Request(resource, prefix, selection, options, revision, view))
 
     async def stop(self) -> None:
         await self._supervisor.stop()
@@ -69,8 +80,9 @@ class Watches:
             state = await self._storage.range(request.prefix)
             revision = state.revision
             items = _chosen(request.selection, (entry.item for entry in state.entries))
-            for start in range(0, len(items), BATCH):
-                yield [WatchEvent("ADDED", item) for item in items[start : start + BATCH]]
+            step = BATCH if request.view is None else CONVERTED_BATCH
+            for start in range(0, len(items), step):
+                yield [_added(item, request.view) for item in items[start : start + step]]
             if request.options.send_initial_events and request.options.allow_bookmarks:
                 yield [_bookmark(request.resource, revision, {INITIAL_EVENTS_END: "true"})]
         live = self._live(request, revision)
@@ -83,7 +95,7 @@ class Watches:
     async def _live(self, request: _Request, revision: int) -> Batches:
         timeout_s = request.options.timeout_s or TIMEOUT_MIN_S * (1 + self._rng.random())
         end_s = self._clock.monotonic_s() + timeout_s
-        translate = _translator(request.selection)
+        translate = _translator(request.selection, request.view)
         while True:
             due_s = self._next_due_s(request, end_s)
             watch = self._storage.open_watch(request.prefix, revision)
@@ -143,7 +155,21 @@ def _chosen(selection: Selection, items: Iterable[Item]) -> list[Item]:
     return [item for item in items if matches(item)]
 
 
-def _translator(selection: Selection) -> Callable[[list[Event]], list[WatchEvent]]:
+def _added(item: Item, view: View | None) -> WatchEvent:
+    return WatchEvent("ADDED", item if view is None else view.item(item))
+
+
+Translate = Callable[[list[Event]], list[WatchEvent]]
+
+
+def _translator(selection: Selection, view: View | None) -> Translate:
+    kept = _kept_translator(selection)
+    if view is None:
+        return kept
+    return lambda events: [WatchEvent(event.type, view.item(event.item)) for event in kept(events)]
+
+
+def _kept_translator(selection: Selection) -> Translate:
     if selection.everything:
         return lambda events: [_plain(event) for event in events]
     matches = selection.matcher

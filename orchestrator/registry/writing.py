@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
 from orchestrator.api.access import Attributes, Authorizer, Identity
+from orchestrator.api.conversion import View, Views
 from orchestrator.api.errors import (
     BadRequest,
     Cause,
@@ -52,7 +53,11 @@ Build = Callable[[Object], tuple[Object, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One object, or one subresource of it, and who writes it how."""
+    """One object, or one subresource of it, and who writes it how.
+
+    `resource` is the row in whose form strategy and admission work; `view` says how that differs from the row
+    that is asked and from what is kept, and is None where it does not.
+    """
 
     resource: Resource
     namespace: str
@@ -60,10 +65,38 @@ class Target:
     options: WriteOptions
     identity: Identity
     subresource: str = ""
+    view: View | None = None
 
     @property
     def key(self) -> str:
         return self.resource.key(self.namespace, self.name)
+
+    @property
+    def row(self) -> Resource:
+        """The row that the client asked for: its version is that of bodies, patches and answers."""
+        return self.resource if self.view is None else self.view.row
+
+    def inward(self, obj: Object) -> Object:
+        """A client's object in the form that is worked in."""
+        return obj if self.view is None else self.view.inward(obj)
+
+    def outward(self, obj: Object) -> Object:
+        """The object worked with as the client sees it."""
+        return obj if self.view is None else self.view.outward(obj)
+
+    def opened(self, entry: Entry) -> Object:
+        """A stored object in the form that is worked in: always a fresh dictionary."""
+        if self.view is None:
+            return decode(entry.value, entry.revision)
+        return self.view.opened(entry.value, entry.revision)
+
+    def closed(self, obj: Object) -> bytes:
+        """The bytes to store."""
+        return encode(obj) if self.view is None else self.view.closed(obj)
+
+    def shown(self, item: Item) -> Item:
+        """A stored item as the client sees it."""
+        return item if self.view is None else self.view.item(item)
 
 
 class Writer:
@@ -77,15 +110,31 @@ class Writer:
         admission: AdmissionChain,
         clock: Clock,
         rng: random.Random,
+        views: Views,
         authorizer: Authorizer | None = None,
     ) -> None:
         self._authorizer = authorizer
+        self._views = views
         self._storage = storage
         self._schemas = schemas
         self._strategies = strategies
         self._admission = admission
         self._clock = clock
         self._rng = rng
+
+    def target(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        options: WriteOptions,
+        identity: Identity,
+        subresource: str = "",
+    ) -> Target:
+        """One object of the row that is asked, seen as its kind is worked with."""
+        view = self._views.of(resource)
+        working = resource if view is None else view.working
+        return Target(working, namespace, name, options, identity, subresource, view)
 
     # ── create ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -94,6 +143,9 @@ class Writer:
     ) -> Written:
         """Raises `AlreadyExists`, `BadRequest`, `Invalid` and what admission raises."""
         obj, warnings = self.checked(resource, obj, options)
+        view = self._views.of(resource)
+        if view is not None:
+            obj, resource = view.inward(obj), view.working
         metadata = obj["metadata"]
         namespace = objectmeta.namespace_of(resource, metadata, namespace)
         if metadata.get("resourceVersion"):
@@ -107,10 +159,10 @@ class Writer:
         name = given
         for _ in range(ATTEMPTS):
             name = given or objectmeta.generated_name(base, self._rng)
-            target = Target(resource, namespace, name, options, identity)
+            target = Target(resource, namespace, name, options, identity, view=view)
             written = await self._create(target, obj, [*warnings], unique=bool(given))
             if written is not None:
-                return written
+                return _shown(target, written)
         raise already_exists(resource.group, resource.plural, name)
 
     async def _create(
@@ -125,7 +177,7 @@ class Writer:
         self._validate(target, strategy, new, None, [])
         warnings += strategy.warnings(new, None)
         new = await strategy.allocate(new, None, self._is_taken)
-        key, raw = target.key, encode(new)
+        key, raw = target.key, target.closed(new)
         if target.options.dry_run:
             if await self._storage.get(key) is not None:
                 raise already_exists(resource.group, resource.plural, target.name)
@@ -153,13 +205,13 @@ class Writer:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
             written = await self._modify(target, entry, build, rules)
             if written is not None:
-                return written
+                return _shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     async def update(self, target: Target, obj: Object) -> Written:
         """Replace the object; creates it where its resource allows that."""
         resource = target.resource
-        obj, warnings = self.checked(resource, obj, target.options)
+        obj, warnings = self.checked(target.row, obj, target.options)
         metadata = obj["metadata"]
         if (resource.group, resource.plural) in CREATED_BY_UPDATE and not target.subresource:
             known = await self._storage.get(target.key)
@@ -167,7 +219,7 @@ class Writer:
                 self._check_address(target, obj)
                 await self._authorize_create(target)
                 named = {**obj, "metadata": {**metadata, "name": target.name}}
-                return await self.create(resource, target.namespace, named, target.options, target.identity)
+                return await self.create(target.row, target.namespace, named, target.options, target.identity)
         if (resource.group, resource.plural) in CONDITIONAL and not metadata.get("resourceVersion"):
             cause = Cause(
                 "FieldValueInvalid",
@@ -175,7 +227,8 @@ class Writer:
                 "metadata.resourceVersion",
             )
             raise invalid(resource.group, resource.kind, target.name, (cause,))
-        return await self.modify(target, lambda _: (obj, warnings))
+        wanted = target.inward(obj)
+        return await self.modify(target, lambda _: (wanted, warnings))
 
     async def _authorize_create(self, target: Target) -> None:
         """An update that creates needs the right to create."""
@@ -193,7 +246,7 @@ class Writer:
     async def _modify(self, target: Target, entry: Entry, build: Build, rules: bool) -> Written | None:
         """One try; None when somebody else wrote the object, or took a claim, in between."""
         # A fresh decode: what is replaced soon would only push live objects out of the items' cache.
-        old = decode(entry.value, entry.revision)
+        old = target.opened(entry)
         candidate, warnings = build(old)
         self._check_address(target, candidate)
         self._check_preconditions(target, candidate["metadata"], old["metadata"])
@@ -206,8 +259,8 @@ class Writer:
             self._validate(target, strategy, new, old, objectmeta.update_problems(new, old))
             warnings += strategy.warnings(new, old)
             new = await strategy.allocate(new, old, self._is_taken)
-        raw = encode(new)
-        if raw == entry.value or objectmeta.same(new, old):
+        raw = target.closed(new)
+        if raw == entry.value or (objectmeta.same(new, old) and _is_current(target, entry)):
             return Written(entry.item, warnings)
         if deletion.removable(new):
             return await self._remove_modified(target, entry, raw, strategy.claims(old), warnings)
@@ -250,11 +303,11 @@ class Writer:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
             deleted = await self._delete(target, entry, options)
             if deleted is not None:
-                return deleted
+                return deleted if target.view is None else Deleted(target.shown(deleted.item), deleted.gone)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     async def _delete(self, target: Target, entry: Entry, options: DeleteOptions) -> Deleted | None:
-        old = decode(entry.value, entry.revision)
+        old = target.opened(entry)
         wanted = {"uid": options.uid, "resourceVersion": options.resource_version}
         self._check_deletion_preconditions(target, wanted, old["metadata"])
         await self._admission.admit(self._request(target, None, old))
@@ -264,11 +317,11 @@ class Writer:
         if step.action == "keep":
             return Deleted(entry.item, gone=False)
         if options.dry_run:
-            return Deleted(Item(encode(step.object), entry.revision), gone=step.action == "remove")
+            return Deleted(Item(target.closed(step.object), entry.revision), gone=step.action == "remove")
         if step.action == "remove":
             revision = await self._remove(entry, strategy.claims(old))
             return Deleted(Item(entry.value, revision), gone=True) if revision else None
-        put = Put(entry.key, encode(step.object), entry.lease)
+        put = Put(entry.key, target.closed(step.object), entry.lease)
         result = await self._storage.transact(Txn((Compare(entry.key, entry.revision),), (put,)))
         return Deleted(result.entries[0].item, gone=False) if result.succeeded else None
 
@@ -358,3 +411,15 @@ class Writer:
             )
         for text in texts:
             raise conflict(resource.group, resource.plural, target.name, text)
+
+
+def _shown(target: Target, written: Written) -> Written:
+    """The answer in the version that was asked for."""
+    if target.view is None:
+        return written
+    return Written(target.shown(written.item), written.warnings, written.created)
+
+
+def _is_current(target: Target, entry: Entry) -> bool:
+    """Whether a change that changes nothing may be left out: not where it would bring the stored form up to date."""
+    return target.view is None or target.view.current(entry.value)
