@@ -31,11 +31,12 @@ from orchestrator.assembly.access import Access, LateAuthorizer
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
 from orchestrator.assembly.health import check_store
-from orchestrator.assembly.metrics import ComponentCollector, StoreCollector, TaskCollector
+from orchestrator.assembly.metrics import ComponentCollector, LoopCollector, StoreCollector, TaskCollector
 from orchestrator.assembly.store_admin import Engine
 from orchestrator.assembly.stores import OpenStore, check_restored, open_store
 from orchestrator.base.clock import Clock, SystemClock
 from orchestrator.base.errors import StartupError
+from orchestrator.base.looptime import LoopTime
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
 from orchestrator.informer.cache import Informers
@@ -76,9 +77,12 @@ class Daemon:
         """Set when `/readyz` says ok; nodes may still be starting."""
         self._supervisors: list[Supervisor] = []
         self._authorizer = LateAuthorizer()
+        self._looptime = LoopTime()
 
     async def start(self) -> None:
         """Serve and work. Raises `StartupError` before anything outside the data directory is changed."""
+        self._looptime.start()
+        self._stack.callback(self._looptime.stop)
         try:
             await self._build()
         except BaseException:
@@ -186,6 +190,7 @@ class Daemon:
         metrics = Metrics()
         for collector in (
             StoreCollector(opened.stats),
+            LoopCollector(self._looptime),
             ComponentCollector(),
             TaskCollector(self._supervisors),
         ):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from orchestrator.base.looptime import LoopTime
 from orchestrator.base.tasks import Supervisor
 
 _OF_PROCESS = ("python_", "process_")
@@ -20,6 +21,25 @@ class StoreCollector:
         for name, value in self._stats().items():
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield kind(f"orchestrator_store_{name.removesuffix('_total')}", name.replace("_", " "), value)
+
+
+class LoopCollector:
+    """How long the event loop is held up."""
+
+    def __init__(self, looptime: LoopTime) -> None:
+        self._looptime = looptime
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "orchestrator_event_loop_longest_turn_seconds",
+            "CPU time of the longest turn of the event loop in the last one to two minutes.",
+            self._looptime.longest_s,
+        )
+        yield CounterMetricFamily(
+            "orchestrator_event_loop_slow_turns",
+            "Turns of the event loop that used more than 20 ms of CPU.",
+            self._looptime.slow_turns,
+        )
 
 
 class ComponentCollector:
