@@ -113,7 +113,7 @@ class BenchCluster:
         headers = {"Content-Type": content, "Accept": "application/json"}
         url = f"https://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
-        with urllib.request.urlopen(request, context=self._admin(), timeout=30) as answer:
+        with urllib.request.urlopen(request, context=self.admin_context(), timeout=30) as answer:
             return json.loads(answer.read())
 
     def load(self, **plan: Any) -> dict[str, Any]:
@@ -128,7 +128,19 @@ class BenchCluster:
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
-    def _admin(self) -> ssl.SSLContext:
+    def token(self) -> str:
+        """Of an account that may do everything: decided by RBAC, not by a group that skips it."""
+        group = "rbac.authorization.k8s.io"
+        binding = {
+            "metadata": {"name": "bench"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],
+        }
+        self.call("POST", f"/apis/{group}/v1/clusterrolebindings", binding)
+        answer = self.call("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {"spec": {}})
+        return str(answer["status"]["token"])
+
+    def admin_context(self) -> ssl.SSLContext:
         pki = self._directory / "data" / "pki"
         context = ssl.create_default_context(cafile=str(self.ca))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")

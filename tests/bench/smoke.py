@@ -76,7 +76,7 @@ def _idle_cpu(cluster: BenchCluster) -> None:
 
 
 def _rates(cluster: BenchCluster) -> None:
-    token = _token(cluster)
+    token = cluster.token()
     cluster.call("POST", "/api/v1/namespaces/default/configmaps", _config_map("bench"))
     get = {"method": "GET", "path": "/api/v1/namespaces/default/configmaps/bench", "connections": 32}
     post = {
@@ -119,27 +119,6 @@ def _rates(cluster: BenchCluster) -> None:
 
 def _config_map(name: str) -> object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": "x" * 400}}
-
-
-def _token(cluster: BenchCluster) -> str:
-    """A token of an account that may do everything: decided by RBAC, not by a group that skips it."""
-    cluster.call(
-        "POST",
-        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "bench"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "cluster-admin",
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],
-        },
-    )
-    answer = cluster.call("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {"spec": {}})
-    return str(answer["status"]["token"])
 
 
 def _pods(cluster: BenchCluster) -> None:
