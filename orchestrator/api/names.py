@@ -205,3 +205,60 @@ def is_cidr(value: str) -> list[str]:
 
 def is_percent(value: str) -> list[str]:
     return [] if _match_percent(value) else [_PERCENT_RULE]
+
+
+_match_wildcard = re.compile(rf"\*\.{_SUBDOMAIN}").fullmatch
+_WILDCARD_RULE = _pattern(
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of"
+    " lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+    rf"\*\.{_SUBDOMAIN}", "*.example.com",
+)  # fmt: skip
+
+
+def is_wildcard_dns1123_subdomain(value: str) -> list[str]:
+    """`*.` and a subdomain, as hosts of an Ingress may be."""
+    problems = [_too_long(SUBDOMAIN_LENGTH_MAX)] if len(value) > SUBDOMAIN_LENGTH_MAX else []
+    return problems if _match_wildcard(value) else [*problems, _WILDCARD_RULE]
+
+
+_match_http_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+").fullmatch
+
+
+def is_domain_prefixed_path(value: str) -> list[str]:
+    """`example.com/some/path`, as controllers of ingress classes are named."""
+    domain, slash, path = value.partition("/")
+    if not slash or not domain or not path:
+        return ['must be a domain-prefixed path (such as "acme.io/foo")']
+    problems = is_dns1123_subdomain(domain)
+    if not _match_http_path(path):
+        problems.append(_pattern("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"))
+    return problems
+
+
+def is_fully_qualified_name(value: str) -> list[str]:
+    """A subdomain with at least three segments, as webhooks are named."""
+    problems = is_dns1123_subdomain(value)
+    if not problems and len(value.split(".")) < 3:
+        return ["should be a domain with at least three segments separated by dots"]
+    return problems
+
+
+def is_strict_ip(value: str) -> list[str]:
+    """An address in its one canonical form, as IPAddress objects are named."""
+    problems = is_ip_address(value)
+    if not problems and str(ipaddress.ip_address(value)) != value:
+        return [f'must be in canonical form ("{ipaddress.ip_address(value)}")']
+    return problems
+
+
+def is_strict_cidr(value: str) -> list[str]:
+    """A network in canonical form, without bits beyond its prefix."""
+    problems = is_cidr(value)
+    if problems:
+        return problems
+    interface = ipaddress.ip_interface(value)
+    if interface.ip != interface.network.network_address:
+        return ["must not have bits set beyond the prefix length"]
+    if str(interface.network) != value:
+        return [f'must be in canonical form ("{interface.network}")']
+    return []

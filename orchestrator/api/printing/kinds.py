@@ -24,7 +24,9 @@ from orchestrator.api.printing.columns import (
     wide,
 )
 from orchestrator.api.printing.duration import UNKNOWN, age
+from orchestrator.api.printing.networking import PRINTERS as NETWORKING
 from orchestrator.api.printing.pods import PODS
+from orchestrator.api.printing.storage import PRINTERS as STORAGE
 from orchestrator.api.resources import Resource
 
 _SHOWN_MAX = 3
@@ -396,4 +398,6 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("discovery.k8s.io", "endpointslices"): _ENDPOINTSLICES,
     ("rbac.authorization.k8s.io", "rolebindings"): _BINDINGS,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _BINDINGS,
+    **STORAGE,
+    **NETWORKING,
 }

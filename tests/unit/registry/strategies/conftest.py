@@ -23,11 +23,15 @@ class Checked:
         assert args == before, f"{name} mutated its arguments"
         return result
 
+    def _named(self, obj: dict[str, Any]) -> dict[str, Any]:
+        where = {"namespace": "default"} if self.strategy.resource.namespaced else {}
+        return {**obj, "metadata": {"name": "x", **where, **obj.get("metadata", {})}}
+
     def create(self, obj: dict[str, Any]) -> dict[str, Any]:
-        return self._call("prepare_create", _named(obj))
+        return self._call("prepare_create", self._named(obj))
 
     def update(self, new: dict[str, Any], old: dict[str, Any], subresource: str = "") -> dict[str, Any]:
-        return self._call("prepare_update", _named(new), old, subresource)
+        return self._call("prepare_update", self._named(new), old, subresource)
 
     def causes(self, new: dict[str, Any], old: dict[str, Any] | None = None, sub: str = "") -> list[Cause]:
         return self._call("validate", new, old, sub)
@@ -42,10 +46,6 @@ class Checked:
 
 def texts(causes: list[Cause]) -> list[str]:
     return [f"{cause.field}: {cause.message}" for cause in causes]
-
-
-def _named(obj: dict[str, Any]) -> dict[str, Any]:
-    return {**obj, "metadata": {"name": "x", "namespace": "default", **obj.get("metadata", {})}}
 
 
 @pytest.fixture
