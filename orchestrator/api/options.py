@@ -23,7 +23,8 @@ class WatchOptions:
     field_selector: str = ""
     resource_version: str = ""
     allow_bookmarks: bool = False
-    send_initial_events: bool = False
+    send_initial_events: bool | None = None
+    """Whether the objects that exist come first; None does that for a watch from no revision or "0"."""
     timeout_s: float = 0.0
 
 

@@ -121,8 +121,9 @@ class HttpsClient:
             "timeoutSeconds": str(int(timeout_s) or 1),
             "allowWatchBookmarks": "true" if options.allow_bookmarks else "",
         }
-        if options.send_initial_events:
-            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        if options.send_initial_events is not None:
+            initial = "true" if options.send_initial_events else "false"
+            query |= {"sendInitialEvents": initial, "resourceVersionMatch": "NotOlderThan"}
         deadline = aiohttp.ClientTimeout(total=timeout_s + DEADLINE_S, connect=CONNECT_S)
         path = path_of(resource, namespace or "")
         try:

@@ -8,6 +8,7 @@ JSON with the revision and the key after which to go on; clients must not look i
 import asyncio
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -18,6 +19,7 @@ from orchestrator.api.item import Item
 from orchestrator.api.options import ListOptions
 from orchestrator.api.resources import Resource
 from orchestrator.api.results import ItemList
+from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.selection import Selection, check_not_future, parse_revision
 from orchestrator.registry.storage import Storage
 from orchestrator.store.interface import Entry
@@ -58,50 +60,82 @@ async def list_items(
     resource: Resource,
     namespace: str | None,
     options: ListOptions,
-    view: View | None = None,
+    view: View | None,
+    indexes: Indexes,
 ) -> ItemList:
     """The verb. `view` is how the resource shows what is kept. Raises `BadRequest`, `Expired`, `Timeout`."""
     selection = Selection.parse(resource, options.label_selector, options.field_selector)
     if view is not None:
-        found = await _listed(storage, resource, namespace, options, selection.through(view))
+        found = await _listed(storage, resource, namespace, options, selection.through(view), indexes)
         return replace(found, items=await _shown(found.items, view))
-    return await _listed(storage, resource, namespace, options, selection)
+    return await _listed(storage, resource, namespace, options, selection, indexes)
 
 
 async def _listed(
-    storage: Storage, resource: Resource, namespace: str | None, options: ListOptions, selection: Selection
+    storage: Storage,
+    resource: Resource,
+    namespace: str | None,
+    options: ListOptions,
+    selection: Selection,
+    indexes: Indexes,
 ) -> ItemList:
-    start = _start(options, await storage.newest(parse_revision(options.resource_version)))
     prefix = selection.prefix(resource, namespace)
+    start = await _start(storage, options, prefix)
     if start.revision == 0 and not start.after and selection.single(resource, namespace):
         return await _single(storage, prefix, selection)
+    base = resource.key_prefix()
+    found = await indexes.select(base, prefix, selection, start.revision)
+    if found is not None:
+        return _page_of(*found, start.after, options.limit)
+
+    def looked_at(count: int) -> None:
+        indexes.want(base, selection, count)
+
     try:
         if options.limit > 0:
-            return await _page(storage, prefix, selection, start, options.limit)
-        return await _whole(storage, prefix, selection, start)
+            return await _page(storage, prefix, selection, start, options.limit, looked_at)
+        return await _whole(storage, prefix, selection, start, looked_at)
     except Expired as error:
         raise _expired(options, start) from error
 
 
-def _start(options: ListOptions, newest: int) -> _Start:
-    match = options.resource_version_match
+def _page_of(found: list[tuple[str, Item]], revision: int, after: str, limit: int) -> ItemList:
+    """What an index found, from `after` on."""
+    if after:
+        found = [pair for pair in found if pair[0] > after]
+    if not limit or len(found) <= limit:
+        return ItemList([item for _, item in found], revision)
+    page = found[:limit]
+    return ItemList([item for _, item in page], revision, _token(revision, page[-1][0]))
+
+
+async def _start(storage: Storage, options: ListOptions, prefix: str) -> _Start:
     if options.continue_token:
-        if options.resource_version not in ("", "0"):
-            raise BadRequest("specifying resource version is not allowed when using continue")
-        token = _parse_token(options.continue_token)
-        return _Start(max(0, token.revision), token.after)
+        return await _continued(storage, options, prefix)
+    match = options.resource_version_match
+    revision = parse_revision(options.resource_version)
     if match and not options.resource_version:
         raise BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
     if match not in ("", "Exact", "NotOlderThan"):
         raise BadRequest(
             f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
         )
-    revision = parse_revision(options.resource_version)
     if match == "Exact" and not revision:
         raise BadRequest('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
-    check_not_future(revision, newest)
+    check_not_future(revision, await storage.newest(revision))
     exact = match == "Exact" or (not match and options.limit > 0)
     return _Start(revision if exact else 0)
+
+
+async def _continued(storage: Storage, options: ListOptions, prefix: str) -> _Start:
+    if options.resource_version not in ("", "0"):
+        raise BadRequest("specifying resource version is not allowed when using continue")
+    token = _parse_token(options.continue_token)
+    if token.revision > await storage.newest(token.revision):
+        raise BadRequest(f"continue key is not valid: revision {token.revision} does not exist")
+    if not token.after.startswith(prefix):
+        raise BadRequest("continue key is not valid: it is of another list")
+    return _Start(max(0, token.revision), token.after)
 
 
 async def _single(storage: Storage, key: str, selection: Selection) -> ItemList:
@@ -112,18 +146,31 @@ async def _single(storage: Storage, key: str, selection: Selection) -> ItemList:
     return ItemList([entry.item], max(revision, entry.revision))
 
 
-async def _whole(storage: Storage, prefix: str, selection: Selection, start: _Start) -> ItemList:
+async def _whole(
+    storage: Storage, prefix: str, selection: Selection, start: _Start, looked_at: Callable[[int], None]
+) -> ItemList:
     result = await storage.range(prefix, start.after, 0, start.revision)
-    return ItemList(await _matching(result.entries, selection), result.revision)
+    looked_at(len(result.entries))
+    return ItemList(await matching(result.entries, selection), result.revision)
 
 
-async def _page(storage: Storage, prefix: str, selection: Selection, start: _Start, limit: int) -> ItemList:
+async def _page(
+    storage: Storage,
+    prefix: str,
+    selection: Selection,
+    start: _Start,
+    limit: int,
+    looked_at: Callable[[int], None],
+) -> ItemList:
     """At most `limit` matching objects; reads on while a selector leaves too few."""
     items: list[Item] = []
     revision, after = start.revision, start.after
     chunk = limit if selection.everything else max(limit, CHUNK_MIN)
+    seen = 0
     while True:
         result = await storage.range(prefix, after, chunk, revision)
+        seen += len(result.entries)
+        looked_at(seen + result.remaining)
         revision = result.revision
         last = after
         for entry in result.entries:
@@ -150,7 +197,8 @@ async def _shown(items: list[Item], view: View) -> list[Item]:
     return shown
 
 
-async def _matching(entries: list[Entry], selection: Selection) -> list[Item]:
+async def matching(entries: list[Entry], selection: Selection) -> list[Item]:
+    """Items of those entries that `selection` means, looked at in slices."""
     if selection.everything:
         return [entry.item for entry in entries]
     matches = selection.matcher

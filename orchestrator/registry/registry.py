@@ -17,10 +17,11 @@ from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, W
 from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
+from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.listing import list_items
 from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
-from orchestrator.registry.selection import parse_revision
+from orchestrator.registry.selection import check_not_future, parse_revision
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
 from orchestrator.registry.subresources import Subresources
@@ -56,12 +57,14 @@ class Registry:
         self._writer = Writer(
             self._storage, schemas, strategies, admission, clock, rng, self.views, authorizer
         )
-        self._watches = Watches(self._storage, clock, rng)
+        self._indexes = Indexes(self._storage, clock)
+        self._watches = Watches(self._storage, self._indexes, clock, rng)
         self.subresources = Subresources(self._storage, self._writer, self.views, clock)
 
     async def close(self) -> None:
-        """End the timers of open watches. May be called twice."""
+        """End the timers of open watches and the indexes. May be called twice."""
         await self._watches.stop()
+        await self._indexes.stop()
 
     @property
     def revision(self) -> int:
@@ -94,7 +97,8 @@ class Registry:
 
     async def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> ItemList:
         """One consistent revision. Raises `BadRequest`, `Expired`, `Timeout`."""
-        return await list_items(self._storage, resource, namespace, options, self.views.of(resource))
+        view = self.views.of(resource)
+        return await list_items(self._storage, resource, namespace, options, view, self._indexes)
 
     def watch(self, resource: Resource, namespace: str | None, options: WatchOptions) -> Batches:
         """Batches of events. Raises `BadRequest` and `Timeout` at once, `Expired` on iteration.
@@ -104,8 +108,12 @@ class Registry:
         return self._watches.open(resource, namespace, options, self.views.of(resource))
 
     async def catch_up(self, resource_version: str) -> None:
-        """Before a watch from a revision that only another server of the same store has seen yet."""
-        await self._storage.newest(parse_revision(resource_version))
+        """Before a read not older than a revision, which only another server of the same store may have seen yet.
+
+        Raises `BadRequest`, and `Timeout` for a revision that does not exist.
+        """
+        revision = parse_revision(resource_version)
+        check_not_future(revision, await self._storage.newest(revision))
 
     async def create(
         self, resource: Resource, namespace: str, obj: Object, options: WriteOptions, identity: Identity

@@ -7,7 +7,13 @@ from orchestrator.api.conversion import View
 from orchestrator.api.errors import BadRequest, Cause, Timeout
 from orchestrator.api.item import Item
 from orchestrator.api.resources import Resource
-from orchestrator.api.selectors import FieldSelector, Selector, parse_field_selector, parse_label_selector
+from orchestrator.api.selectors import (
+    FieldRequirement,
+    FieldSelector,
+    Selector,
+    parse_field_selector,
+    parse_label_selector,
+)
 
 REVISION_DIGITS_MAX = 20
 
@@ -36,6 +42,22 @@ class Selection:
     @property
     def everything(self) -> bool:
         return self.labels.everything and self.fields.everything
+
+    @property
+    def compared(self) -> tuple[FieldRequirement, ...]:
+        """Comparisons of fields that an index over stored objects can help with."""
+        own = self.view is None
+        return tuple(
+            r
+            for r in self.fields.requirements
+            if not r.negated and (r.field == "metadata.name" or (own and not r.field.startswith("metadata.")))
+        )
+
+    @property
+    def narrows(self) -> bool:
+        """Whether an index can tell what can't match: not where only the absence of a label is asked for."""
+        wanted = any(r.operator not in ("notin", "!") for r in self.labels.requirements)
+        return wanted or bool(self.compared)
 
     @property
     def matcher(self) -> Callable[[Item], bool]:

@@ -9,7 +9,7 @@ next one opens at the progress reached: nothing is lost, and no pending read is 
 
 import random
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from orchestrator.api.conversion import View
@@ -20,6 +20,8 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.results import WatchEvent
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.registry.indexing import Indexes
+from orchestrator.registry.listing import matching
 from orchestrator.registry.selection import Selection, check_not_future, parse_revision
 from orchestrator.registry.storage import Storage, api_error
 from orchestrator.store.interface import Event, StoreError, Watch
@@ -50,8 +52,9 @@ class _Request:
 class Watches:
     """Every watch of the process. Owner of their timers."""
 
-    def __init__(self, storage: Storage, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, storage: Storage, indexes: Indexes, clock: Clock, rng: random.Random) -> None:
         self._storage = storage
+        self._indexes = indexes
         self._clock = clock
         self._rng = rng
         self._supervisor = Supervisor("watches", clock)
@@ -75,22 +78,31 @@ class Watches:
         await self._supervisor.stop()
 
     async def _run(self, request: _Request) -> Batches:
-        revision = request.revision
-        if revision == 0 or request.options.send_initial_events:
-            state = await self._storage.range(request.prefix)
-            revision = state.revision
-            items = _chosen(request.selection, (entry.item for entry in state.entries))
+        revision, initial = request.revision, request.options.send_initial_events
+        if initial or (initial is None and not revision):
+            items, revision = await self._state(request)
             step = BATCH if request.view is None else CONVERTED_BATCH
             for start in range(0, len(items), step):
                 yield [_added(item, request.view) for item in items[start : start + step]]
-            if request.options.send_initial_events and request.options.allow_bookmarks:
+            del items
+            if request.options.allow_bookmarks:
                 yield [_bookmark(request.resource, revision, {INITIAL_EVENTS_END: "true"})]
-        live = self._live(request, revision)
+        live = self._live(request, revision or self._storage.revision)
         try:
             async for batch in live:
                 yield batch
         finally:
             await live.aclose()
+
+    async def _state(self, request: _Request) -> tuple[list[Item], int]:
+        """What matches now, and at which revision."""
+        selection, base = request.selection, request.resource.key_prefix()
+        found = await self._indexes.select(base, request.prefix, selection)
+        if found is not None:
+            return [item for _, item in found[0]], found[1]
+        state = await self._storage.range(request.prefix)
+        self._indexes.want(base, selection, len(state.entries))
+        return await matching(state.entries, selection), state.revision
 
     async def _live(self, request: _Request, revision: int) -> Batches:
         timeout_s = request.options.timeout_s or TIMEOUT_MIN_S * (1 + self._rng.random())
@@ -146,13 +158,6 @@ def _bookmark(resource: Resource, revision: int, annotations: dict[str, str] | N
     metadata = {"annotations": annotations} if annotations else {}
     obj = {"metadata": metadata, "kind": resource.kind, "apiVersion": resource.api_version}
     return WatchEvent("BOOKMARK", Item(encode(obj), revision))
-
-
-def _chosen(selection: Selection, items: Iterable[Item]) -> list[Item]:
-    if selection.everything:
-        return list(items)
-    matches = selection.matcher
-    return [item for item in items if matches(item)]
 
 
 def _added(item: Item, view: View | None) -> WatchEvent:

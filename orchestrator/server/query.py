@@ -3,16 +3,20 @@
 Raises `BadRequest` for what can't be read and `Invalid` for what may not be, as Kubernetes does.
 """
 
+import json
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
-from orchestrator.api.errors import BadRequest, Cause, Invalid, invalid
+from orchestrator.api.errors import BadRequest, Cause, invalid
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, WriteOptions
 
 FIELDS_MAX = 512
+MANAGER_BYTES_MAX = 128
+VALUE_SHOWN_MAX = 256
 _INT = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _META = "meta.k8s.io"
 
@@ -87,41 +91,32 @@ def list_options(query: Query) -> ListOptions:
         query.text("resourceVersion"),
         query.text("resourceVersionMatch"),
     )
-    if options.resource_version_match:
-        _check_match(options)
-    if query.flag("sendInitialEvents"):
-        _refuse("ListOptions", "sendInitialEvents", "sendInitialEvents is forbidden for list")
+    _check("ListOptions", _list_faults(options, query.has("sendInitialEvents")))
     return options
 
 
-def _check_match(options: ListOptions) -> None:
-    field, match = "resourceVersionMatch", options.resource_version_match
-    if options.continue_token:
-        _refuse("ListOptions", field, f"{field} is forbidden when continue is provided")
-    if not options.resource_version:
-        _refuse("ListOptions", field, f"{field} is forbidden unless resourceVersion is provided")
-    if match not in ("Exact", "NotOlderThan"):
-        _unsupported("ListOptions", field, match, ("Exact", "NotOlderThan"))
-    if match == "Exact" and options.resource_version == "0":
-        _refuse("ListOptions", field, f'{field} "Exact" is forbidden for resourceVersion "0"')
+_MATCH = "resourceVersionMatch"
+
+
+def _list_faults(options: ListOptions, sends_initial: bool) -> Iterator[Cause]:
+    match = options.resource_version_match
+    if match:
+        if not options.resource_version:
+            yield _forbidden(_MATCH, f"{_MATCH} is forbidden unless resourceVersion is provided")
+        if options.continue_token:
+            yield _forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided")
+        if match not in ("Exact", "NotOlderThan"):
+            yield _not_supported(_MATCH, match, ("Exact", "NotOlderThan", ""))
+        if match == "Exact" and options.resource_version == "0":
+            yield _forbidden(_MATCH, f'{_MATCH} "exact" is forbidden for resourceVersion "0"')
+    if sends_initial:
+        yield _forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
 
 
 def watch_options(query: Query, selected_name: str = "") -> WatchOptions:
     """Options of watch; `selected_name` comes from the deprecated path `/watch/…/name`."""
-    initial = query.flag("sendInitialEvents")
-    match = query.text("resourceVersionMatch")
-    if initial and match != "NotOlderThan":
-        _refuse(
-            "ListOptions",
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )
-    if match and not query.has("sendInitialEvents"):
-        _refuse(
-            "ListOptions",
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )
+    initial = query.flag("sendInitialEvents") if query.has("sendInitialEvents") else None
+    _check("ListOptions", _watch_faults(query, initial))
     fields = query.text("fieldSelector")
     if selected_name and "metadata.name" not in fields:
         fields = f"{fields},metadata.name={selected_name}".lstrip(",")
@@ -135,30 +130,66 @@ def watch_options(query: Query, selected_name: str = "") -> WatchOptions:
     )
 
 
+def _watch_faults(query: Query, initial: bool | None) -> Iterator[Cause]:
+    match = query.text(_MATCH)
+    if initial is not None and match != "NotOlderThan":
+        yield _forbidden(_MATCH, f"sendInitialEvents requires setting {_MATCH} to NotOlderThan")
+    if match:
+        if initial is None:
+            yield _forbidden(_MATCH, f"{_MATCH} is forbidden for watch unless sendInitialEvents is provided")
+        if match != "NotOlderThan":
+            yield _not_supported(_MATCH, match, ("NotOlderThan",))
+        if query.text("continue"):
+            yield _forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided")
+
+
 def write_options(query: Query, kind: str, user_agent: str, *, apply: bool = False) -> WriteOptions:
     """Options of create, update and patch. `kind` is `CreateOptions` and so on, for messages."""
     if not query:
         if apply:
-            _required(kind, "fieldManager", "is required for apply patch")
+            _check(kind, [_APPLY_MANAGER])
         return WriteOptions(field_manager=manager_of(user_agent))
-    manager = query.text("fieldManager")
-    if len(manager) > 128 or not manager.isprintable():
-        _invalid(
-            kind, "fieldManager", f'Invalid value: "{manager[:128]}": must be printable, at most 128 bytes'
-        )
-    if apply and not manager:
-        _required(kind, "fieldManager", "is required for apply patch")
-    if query.has("force") and not apply:
-        _refuse(kind, "force", "may not be specified for non-apply patch")
-    validation = query.text("fieldValidation") or "Warn"
-    if validation not in ("Ignore", "Warn", "Strict"):
-        _unsupported(kind, "fieldValidation", validation, ("Ignore", "Strict", "Warn"))
+    manager, validation = query.text("fieldManager"), query.text("fieldValidation")
+    dry_run = query.all("dryRun")
+    _check(kind, _write_faults(query, apply, manager, validation, dry_run))
     return WriteOptions(
-        _dry_run(kind, query.all("dryRun")),
-        manager or manager_of(user_agent),
-        validation,
-        query.flag("force"),
+        bool(dry_run), manager or manager_of(user_agent), validation or "Warn", query.flag("force")
     )
+
+
+def _write_faults(
+    query: Query, apply: bool, manager: str, validation: str, dry_run: list[str]
+) -> Iterator[Cause]:
+    if query.has("force") and not apply:
+        yield _forbidden("force", "may not be specified for non-apply patch")
+    if apply and not manager:
+        yield _APPLY_MANAGER
+    yield from _manager_faults(manager)
+    yield from _dry_run_faults(dry_run)
+    if validation not in ("", "Ignore", "Warn", "Strict"):
+        yield _not_supported("fieldValidation", validation, ("Ignore", "Strict", "Warn"))
+
+
+_APPLY_MANAGER = Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
+
+
+def _manager_faults(manager: str) -> Iterator[Cause]:
+    if len(manager.encode()) > MANAGER_BYTES_MAX:
+        message = f"Too long: may not be more than {MANAGER_BYTES_MAX} bytes"
+        yield Cause("FieldValueTooLong", message, "fieldManager")
+    position = 0
+    for char in manager[:MANAGER_BYTES_MAX]:
+        if not char.isprintable():
+            why = f"invalid character U+{ord(char):04X} (at position {position})"
+            yield Cause("FieldValueInvalid", f"Invalid value: {_quoted(manager)}: {why}", "fieldManager")
+        position += len(char.encode())
+
+
+def _dry_run_faults(values: list[str]) -> Iterator[Cause]:
+    if any(value != "All" for value in values):
+        shown = "[]string{" + ", ".join(_quoted(str(value)) for value in values) + "}"
+        message = f'Unsupported value: {shown}: supported values: "All"'
+        yield Cause("FieldValueNotSupported", message, "dryRun")
 
 
 @lru_cache(maxsize=256)
@@ -179,7 +210,7 @@ def delete_options(query: Query, body: Object | None) -> DeleteOptions:
             query.text("propagationPolicy"),
             orphan,
             query.all("dryRun"),
-            {},
+            {"uid": query.text("uid")} if query.has("uid") else {},
         )
     kind = body.get("kind") or "DeleteOptions"
     if kind != "DeleteOptions":
@@ -197,23 +228,24 @@ def delete_options(query: Query, body: Object | None) -> DeleteOptions:
 def _delete_options(
     grace_s: int | None, policy: str, orphan: bool | None, dry_run: list[str], preconditions: Object
 ) -> DeleteOptions:
-    kind = "DeleteOptions"
-    if policy and orphan is not None:
-        _invalid(
-            kind,
-            "propagationPolicy",
-            f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set',
-        )
-    if policy not in ("", "Orphan", "Background", "Foreground"):
-        _unsupported(kind, "propagationPolicy", policy, ("Background", "Foreground", "Orphan"))
+    _check("DeleteOptions", _delete_faults(policy, orphan, dry_run))
     return DeleteOptions(
         1 if grace_s is not None and grace_s < 0 else grace_s,
         policy,
         _field(preconditions, "uid", str, ""),
         _field(preconditions, "resourceVersion", str, ""),
-        _dry_run(kind, dry_run),
+        bool(dry_run),
         orphan,
     )
+
+
+def _delete_faults(policy: str, orphan: bool | None, dry_run: list[str]) -> Iterator[Cause]:
+    if policy and orphan is not None:
+        why = "orphanDependents and deletionPropagation cannot be both set"
+        yield Cause("FieldValueInvalid", f"Invalid value: {_quoted(policy)}: {why}", "propagationPolicy")
+    if policy not in ("", "Orphan", "Background", "Foreground"):
+        yield _not_supported("propagationPolicy", policy, ("Foreground", "Background", "Orphan", "nil"))
+    yield from _dry_run_faults(dry_run)
 
 
 def _field(body: Object, name: str, wanted: type, default: Any) -> Any:
@@ -225,28 +257,22 @@ def _field(body: Object, name: str, wanted: type, default: Any) -> Any:
     return value
 
 
-def _dry_run(kind: str, values: list[str]) -> bool:
-    for value in values:
-        if value != "All":
-            _unsupported(kind, "dryRun", str(value), ("All",))
-    return bool(values)
+def _check(kind: str, causes: Iterable[Cause]) -> None:
+    found = tuple(causes)
+    if found:
+        raise invalid(_META, kind, "", found)
 
 
-def _invalid(kind: str, field: str, message: str, reason: str = "FieldValueInvalid") -> NoReturn:
-    error: Invalid = invalid(_META, kind, "", (Cause(reason, message, field),))
-    raise error
+def _forbidden(field: str, message: str) -> Cause:
+    return Cause("FieldValueForbidden", f"Forbidden: {message}", field)
 
 
-def _refuse(kind: str, field: str, message: str) -> NoReturn:
-    _invalid(kind, field, f"Forbidden: {message}", "FieldValueForbidden")
+def _not_supported(field: str, value: str, supported: tuple[str, ...]) -> Cause:
+    names = ", ".join(_quoted(name) for name in supported)
+    message = f"Unsupported value: {_quoted(value)}: supported values: {names}"
+    return Cause("FieldValueNotSupported", message, field)
 
 
-def _required(kind: str, field: str, message: str) -> NoReturn:
-    _invalid(kind, field, f"Required value: {message}", "FieldValueRequired")
-
-
-def _unsupported(kind: str, field: str, value: str, supported: tuple[str, ...]) -> NoReturn:
-    names = ", ".join(f'"{name}"' for name in supported)
-    _invalid(
-        kind, field, f'Unsupported value: "{value}": supported values: {names}', "FieldValueNotSupported"
-    )
+def _quoted(text: str) -> str:
+    """A value in a message, not at any length and without control characters."""
+    return json.dumps(text[:VALUE_SHOWN_MAX], ensure_ascii=False)

@@ -127,6 +127,7 @@ async def test_initial_events_end_with_an_annotated_bookmark(api):
 
 
 async def test_bookmarks_tell_an_idle_client_the_stores_revision(api):
+    await api.create(PODS, api.pod("before"))
     batches = api.watch(CONFIGMAPS, resource_version=str(api.store.revision), allow_bookmarks=True)
     bookmark = asyncio.ensure_future(_next(batches))
     await asyncio.sleep(0)
@@ -142,6 +143,8 @@ async def test_bookmarks_tell_an_idle_client_the_stores_revision(api):
 
 async def test_a_watch_ends_at_its_timeout_with_a_bookmark(api):
     batches = api.watch(CONFIGMAPS, resource_version="0", allow_bookmarks=True, timeout_s=10)
+    (event,) = await _next(batches)
+    assert event.item.object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
     last = asyncio.ensure_future(_next(batches))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -21,9 +21,13 @@ def test_list_options() -> None:
         ("limit=many", BadRequest, 'limit: strconv.ParseInt: parsing "many": invalid syntax'),
         ("resourceVersionMatch=Exact", Invalid, "forbidden unless resourceVersion is provided"),
         ("resourceVersionMatch=Exact&resourceVersion=0", Invalid, 'forbidden for resourceVersion "0"'),
-        ("resourceVersionMatch=Near&resourceVersion=5", Invalid, 'supported values: "Exact", "NotOlderThan"'),
+        (
+            "resourceVersionMatch=Near&resourceVersion=5",
+            Invalid,
+            'supported values: "Exact", "NotOlderThan", ""',
+        ),
         ("resourceVersionMatch=Exact&resourceVersion=5&continue=x", Invalid, "when continue is provided"),
-        ("sendInitialEvents=true", Invalid, "sendInitialEvents is forbidden for list"),
+        ("sendInitialEvents=false", Invalid, "sendInitialEvents is forbidden for list"),
     ],
 )
 def test_list_options_that_are_refused(text: str, error: type[ApiError], message: str) -> None:
@@ -38,10 +42,37 @@ def test_watch_options() -> None:
     )
     assert query.watch_options(query.parse(text)) == WatchOptions("", "", "", True, True, 9.0)
     assert query.watch_options(query.NO_QUERY, "p").field_selector == "metadata.name=p"
-    with pytest.raises(Invalid):
-        query.watch_options(query.parse("sendInitialEvents=true"))
-    with pytest.raises(Invalid):
-        query.watch_options(query.parse("resourceVersionMatch=NotOlderThan"))
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (
+            "sendInitialEvents=true",
+            ["sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"],
+        ),
+        (
+            "sendInitialEvents=false&resourceVersionMatch=Exact",
+            [
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                'Unsupported value: "Exact": supported values: "NotOlderThan"',
+            ],
+        ),
+        (
+            "resourceVersionMatch=NotOlderThan&continue=x",
+            [
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                "resourceVersionMatch is forbidden when continue is provided",
+            ],
+        ),
+    ],
+)
+def test_watch_options_that_are_refused_name_every_fault(text: str, messages: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        query.watch_options(query.parse(text))
+    causes = refused.value.causes
+    assert len(causes) == len(messages) and {cause.field for cause in causes} == {"resourceVersionMatch"}
+    assert all(message in cause.message for cause, message in zip(causes, messages, strict=True))
 
 
 def test_write_options() -> None:
@@ -55,10 +86,11 @@ def test_write_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dryRun=Some", 'dryRun: Unsupported value: "Some": supported values: "All"'),
+        ("dryRun=Some", 'dryRun: Unsupported value: []string{"Some"}: supported values: "All"'),
         ("fieldValidation=Loose", 'supported values: "Ignore", "Strict", "Warn"'),
         ("force=true", "may not be specified for non-apply patch"),
-        ("fieldManager=" + "x" * 129, "must be printable, at most 128 bytes"),
+        ("fieldManager=a%07b", "invalid character U+0007 (at position 1)"),
+        ("fieldManager=" + "x" * 129, "fieldManager: Too long: may not be more than 128 bytes"),
     ],
 )
 def test_write_options_that_are_refused_name_the_option(text: str, message: str) -> None:
@@ -82,6 +114,7 @@ def test_delete_options_come_from_the_body_where_there_is_one() -> None:
     }
     parsed = query.delete_options(query.parse("gracePeriodSeconds=9"), body)
     assert parsed == DeleteOptions(1, "Foreground", "u", "5", True)
+    assert query.delete_options(query.parse("uid=u"), None).uid == "u"
     from_query = query.delete_options(query.parse("gracePeriodSeconds=0&orphanDependents=true"), None)
     assert from_query == DeleteOptions(0, orphan_dependents=True)
 
