@@ -26,10 +26,11 @@ from orchestrator.api.access import ADMIN
 from orchestrator.api.openapi import OpenAPI
 from orchestrator.api.resources import ResourceTable
 from orchestrator.api.schema import Schemas
-from orchestrator.assembly import bootstrap, host
+from orchestrator.assembly import bootstrap, fairness, host
 from orchestrator.assembly.access import Access, LateAuthorizer
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
+from orchestrator.assembly.fairness import FairnessKeeper
 from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, LoopCollector, StoreCollector, TaskCollector
 from orchestrator.assembly.store_admin import Engine
@@ -112,7 +113,7 @@ class Daemon:
         api = self._serve(certificates, opened, registry, access, shared)
         await self._listen(api, certificates)
         clients = Clients(registry, access, self.reviews)
-        informers = await self._make_ready(clients, access, shared)
+        informers = await self._make_ready(clients, access, api, shared)
         await self._begin_work(clients, informers, certificates, instance, engine, shared)
 
     def _check(self, instance: str) -> None:
@@ -225,10 +226,13 @@ class Daemon:
         self._stack.push_async_callback(api.close)
         certificates.write_kubeconfig(self.port)
 
-    async def _make_ready(self, clients: Clients, access: Access, shared: "SharedStore | None") -> Informers:
+    async def _make_ready(
+        self, clients: Clients, access: Access, api: ApiServer, shared: "SharedStore | None"
+    ) -> Informers:
         """The objects that every cluster has, and the roles known: from here on `/readyz` says ok."""
         config, admin = self.config, clients.as_identity(ADMIN)
         await bootstrap.write(admin, service_cidr=config.service_cidr, dns_address=config.dns_address)
+        await fairness.write(admin)
         if shared is None:
             await bootstrap.write_endpoints(admin, config.advertise_address, self.port)
         else:
@@ -237,7 +241,11 @@ class Daemon:
             )
         informers = Informers(admin, self._supervisor("informers"), self.clock)
         access.connect(informers)
+        keeper = FairnessKeeper(
+            admin, informers, api.fairness, self._supervisor("priority and fairness"), self.clock
+        )
         informers.start()
+        keeper.start()
         await informers.synced()
         self._not_ready = ""
         self.ready.set()

@@ -1,16 +1,17 @@
 """The API server: from a request to an answer. Its `handle` is what the listener calls.
 
-The order is: identify, read the path, authorize, count in, dispatch, count out. Every refusal is a `Status`
-below `/api` and `/apis`, and nothing that went wrong inside is told to a client.
+The order is: identify, read the path, wait for a seat (`server.fairness`), authorize, dispatch. Every refusal is a
+`Status` below `/api` and `/apis`, and nothing that went wrong inside is told to a client.
 """
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
 from orchestrator.api.access import Identity
-from orchestrator.api.errors import ApiError, MethodNotAllowed, TooManyRequests
+from orchestrator.api.errors import ApiError, MethodNotAllowed
 from orchestrator.api.resources import ResourceTable
 from orchestrator.base.clock import Clock
 from orchestrator.registry.registry import Registry
@@ -25,6 +26,9 @@ from orchestrator.server.errors import (
     unexpected_answer,
     unknown_resource,
 )
+from orchestrator.server.fairness.fairness import Fairness
+from orchestrator.server.fairness.gate import LONG_RUNNING, Gate, marked
+from orchestrator.server.fairness.metrics import families
 from orchestrator.server.handlers import Call, Handlers
 from orchestrator.server.health import Health, version_answer
 from orchestrator.server.identify import identify
@@ -38,13 +42,10 @@ from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
 from orchestrator.server.store_admin import PREFIX, store_answer
 from orchestrator.server.watching import Lines, Watchers
-from orchestrator.web.answer import TEXT, Answer, Request, Response, header
+from orchestrator.web.answer import TEXT, Answer, Request, Response, add_headers, header
 from orchestrator.web.body import BodyError
 
-INFLIGHT_MAX = {"readOnly": 400, "mutating": 200}
-"""Requests worked on at once; more are told to come back. As Kubernetes' defaults."""
 _READ_ONLY = frozenset(("get", "list", "watch", "head", "options"))
-_UNCOUNTED = frozenset(("log", "exec", "attach", "portforward", "proxy"))
 _CONNECTING = frozenset(("exec", "attach", "portforward"))
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 _PLAIN = RequestInfo("", "")
@@ -68,8 +69,9 @@ class ApiServer:
         address: str,
         metrics: Metrics | None = None,
         store_admin: StoreAdmin | None = None,
+        fairness: Fairness | None = None,
     ) -> None:
-        """`address` is `host:port` as clients reach the API."""
+        """`address` is `host:port` as clients reach the API. Without `fairness` the default one is in force."""
         self._table = table
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -83,25 +85,34 @@ class ApiServer:
         self._handlers = Handlers(registry, Presenter(clock), self._watchers, reviews, relay)
         self.metrics = metrics or Metrics()
         self._inflight = self.metrics.inflight
+        self.fairness = fairness or Fairness()
+        self._gate = Gate(self.fairness)
+        self.metrics.sources.append(lambda: families(self.fairness))
 
     async def close(self) -> None:
         """End every watch and drop connections to agents; call before the listener closes."""
         self._watchers.stop()
+        self._gate.close()
         await self._relay.close()
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Raises only `ConnectionError` (nobody is left to hear) and `CancelledError`."""
         started_s = time.perf_counter()
-        info = _PLAIN
+        info, flow = _PLAIN, None
         try:
             path, _, query_text = _target(request).partition("?")
-            if path.startswith(_PUBLIC):
-                return await self._public(request, path, queries.parse(query_text))
-            identity = await identify(request, self._authenticator, self._authorizer)
+            public = path.startswith(_PUBLIC)
+            identity = await identify(request, self._authenticator, self._authorizer, public=public)
             query = queries.parse(query_text)
             info = paths.parse(request.method, path, query)
-            await self._authorizer.authorize(identity, info.attributes())
-            answer = await self._counted(request, info, query, query_text, identity)
+            flow = self._gate.flow_of(identity, info)
+            serve = partial(self._serve, request, info, query, query_text, identity, public)
+            if flow is None:
+                answer = await serve()
+            else:
+                if info.verb == "watch":
+                    add_headers(request, flow.headers)
+                answer = await self._gate.run(request, identity, info, query, flow, serve)
         except ApiError as error:
             answer = status_answer(error)
         except BodyError as error:
@@ -111,20 +122,27 @@ class ApiServer:
         except Exception as error:
             answer = unexpected_answer(error, request.method, request.path)
         self.metrics.observe(info, answer.status, time.perf_counter() - started_s)
-        return answer
+        return answer if flow is None else marked(answer, flow)
 
-    async def _counted(
-        self, request: Request, info: RequestInfo, query: Query, query_text: str, identity: Identity
+    async def _serve(
+        self,
+        request: Request,
+        info: RequestInfo,
+        query: Query,
+        query_text: str,
+        identity: Identity,
+        public: bool,
     ) -> Response:
-        """Dispatch within the bound on requests at once; what runs long is not counted."""
+        """What has its seat: authorize and dispatch."""
+        if public:
+            return await self._public(request, info.path, query)
+        await self._authorizer.authorize(identity, info.attributes())
         if not info.resource:
             return await self._plain(request, info, query)
-        if info.verb == "watch" or info.subresource in _UNCOUNTED:
+        if info.verb == "watch" or info.subresource in LONG_RUNNING:
             return await self._resource(request, info, query, query_text, identity)
         kind = "readOnly" if info.verb in _READ_ONLY else "mutating"
         inflight = self._inflight
-        if inflight[kind] >= INFLIGHT_MAX[kind]:
-            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
         inflight[kind] += 1
         try:
             return await self._resource(request, info, query, query_text, identity)
@@ -140,7 +158,11 @@ class ApiServer:
         if info.subresource in _CONNECTING and info.verb == "get":
             # A WebSocket comes as GET but does what needs the right to create.
             await self._authorizer.authorize(identity, replace(info, verb="create").attributes())
-        return await self._handlers.answer(Call(request, info, query, query_text, identity, resource))
+        call = Call(request, info, query, query_text, identity, resource)
+        answer = await self._handlers.answer(call)
+        if call.listed:
+            self._gate.note_objects(info, call.listed)
+        return answer
 
     # paths that name no resource
 
@@ -148,7 +170,6 @@ class ApiServer:
         """Health and version, for anybody; somebody with bad credentials is still refused."""
         if request.method not in ("GET", "HEAD"):
             return _page_not_found()
-        await identify(request, self._authenticator, self._authorizer, public=True)
         if path.rstrip("/") == "/version":
             return version_answer()
         return await self._health.answer(path, query) or _page_not_found()

@@ -52,6 +52,8 @@ class Call:
     query_text: str
     identity: Identity
     resource: Resource
+    listed: int = 0
+    """How many objects were listed, for who counts seats."""
 
     @property
     def namespace(self) -> str:
@@ -135,6 +137,7 @@ class Handlers:
     async def _list(self, call: Call) -> Response:
         form = call.form
         found = await self._registry.list(call.resource, call.scope, queries.list_options(call.query))
+        call.listed = len(found.items)
         return await self._many(call, found, form)
 
     async def _watch(self, call: Call) -> Response:

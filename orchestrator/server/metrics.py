@@ -6,7 +6,7 @@ would cost more than the rest of the dispatch.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -48,6 +48,8 @@ class Metrics:
         self._series: dict[Labels, _Series] = {}
         self.inflight: dict[str, int] = {"mutating": 0, "readOnly": 0}
         self.watches = 0
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+        """Further families of the server, read with its own."""
         self._snapshot: list[Metric] = []
         self.registry.register(self)
         if registry is None:
@@ -102,6 +104,8 @@ class Metrics:
             inflight.add_metric([kind], count)
         yield inflight
         yield GaugeMetricFamily("apiserver_longrunning_requests", "Open watches.", value=self.watches)
+        for source in self.sources:
+            yield from source()
 
 
 def _verb(key: Labels) -> str:

@@ -21,7 +21,7 @@ from orchestrator.server.errors import status_body
 from orchestrator.server.negotiate import Form
 from orchestrator.server.present import included
 from orchestrator.server.query import Query
-from orchestrator.web.answer import Request, Response, cut
+from orchestrator.web.answer import Request, Response, added_headers, cut
 from orchestrator.web.listener import when_lost
 
 log = structlog.get_logger(__name__)
@@ -112,6 +112,7 @@ class Watchers:
         """Send `events` until they end, the client goes, or the server stops; an error is the last event."""
         shape = Shape(form, included(query))
         response = Response(headers={"Content-Type": _TYPES[form], "Cache-Control": "no-cache, private"})
+        response.headers.update(added_headers(request))
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:

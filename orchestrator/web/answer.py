@@ -4,6 +4,7 @@ aiohttp's own responses build a header multidict and serialise it per response (
 the API differ only in status and length. Anything that streams uses `aiohttp.web.StreamResponse` as usual.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -17,6 +18,8 @@ Response = web.StreamResponse
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+
+_ADDED = web.RequestKey("added headers", Mapping)
 
 _heads: dict[tuple[int, bytes], bytes] = {}
 HEADS_MAX = 256
@@ -38,6 +41,17 @@ def header(name: str, value: str) -> bytes:
     """One header line. Control characters in `value` become spaces: nobody injects a header."""
     clean = "".join(c if c >= " " and c != "\x7f" else " " for c in value)
     return f"{name}: {clean}\r\n".encode()
+
+
+def add_headers(request: Request, headers: Mapping[str, str]) -> None:
+    """For an answer that streams: headers that it shall carry beside its own."""
+    request[_ADDED] = headers
+
+
+def added_headers(request: Request) -> Mapping[str, str]:
+    """What `add_headers` was given."""
+    headers: Mapping[str, str] = request.get(_ADDED, {})
+    return headers
 
 
 class Answer(web.StreamResponse):

@@ -18,7 +18,6 @@ from orchestrator.api.options import WriteOptions
 from orchestrator.api.resources import NODES, PODS, ResourceTable
 from orchestrator.pki.authority import CertificateSpec
 from orchestrator.pki.tls import server_context
-from orchestrator.server import app as server_app
 from orchestrator.web.answer import Answer, Request, Response
 from orchestrator.web.listener import Listener, when_lost
 from orchestrator.web.upgrade import RawStream, TakenOver, connect, take_over
@@ -282,14 +281,6 @@ async def test_an_unexpected_error_tells_nothing(ready: Cluster, monkeypatch: py
     status, body, _ = await ready.call("GET", f"{MAPS_PATH}/a")
     assert (status, body["reason"]) == (500, "InternalError")
     assert "secret" not in json.dumps(body)
-
-
-async def test_beyond_the_bound_requests_are_told_to_come_back(
-    ready: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(server_app.INFLIGHT_MAX, "readOnly", 0)
-    status, body, answer = await ready.call("GET", MAPS_PATH)
-    assert (status, body["reason"], answer.headers["Retry-After"]) == (429, "TooManyRequests", "1")
 
 
 # who may
