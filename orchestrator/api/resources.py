@@ -4,7 +4,7 @@ A custom resource adds a row at run time. Facts of verbs, short names, categorie
 of Kubernetes v1.36's discovery.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 READ_WRITE = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -20,6 +20,21 @@ class Subresource:
     verbs: tuple[str, ...]
     group: str = ""
     version: str = ""
+    paths: tuple[str, str, str] | None = None
+    """Of a custom kind's `scale`: where replicas are in spec and status and, or empty, the selector; such as
+    `.spec.replicas`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomColumn:
+    """One of a custom kind's `additionalPrinterColumns`."""
+
+    name: str
+    type: str
+    json_path: str
+    format: str = ""
+    description: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,8 @@ class Resource:
     """Field selectors beyond `metadata.name` and `metadata.namespace`, as dotted paths."""
     stored_as: tuple[str, str] | None = None
     """Group and version in whose form its objects are kept, where that is another row of the same plural."""
+    columns: tuple[CustomColumn, ...] | None = None
+    """What a table of a custom kind shows beside the name; None for built-in kinds."""
 
     @property
     def api_version(self) -> str:
@@ -344,27 +361,60 @@ BUILT_IN: tuple[Resource, ...] = (
 )  # fmt: skip
 
 
+TableHandler = Callable[[list[Resource], list[Resource]], None]
+
+
 class ResourceTable:
-    """Rows by (group, version, plural) and by (group, version, kind). Owner: the daemon."""
+    """Rows by (group, version, plural) and by (group, version, kind). Owner: the daemon.
+
+    Custom rows come and go at run time; whoever keeps something per row asks to be told with `on_change`.
+    """
 
     def __init__(self, rows: Iterable[Resource] = BUILT_IN) -> None:
         self._by_plural: dict[tuple[str, str, str], Resource] = {}
         self._by_kind: dict[tuple[str, str, str], Resource] = {}
+        self._handlers: list[TableHandler] = []
         for row in rows:
-            self.add(row)
+            self._put(row)
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._by_plural.values())
 
     def add(self, row: Resource) -> None:
         """Serve `row` from now on."""
-        self._by_plural[row.group, row.version, row.plural] = row
-        self._by_kind[row.group, row.version, row.kind] = row
+        self.replace([], [row])
 
     def remove(self, row: Resource) -> None:
         """Stop serving `row`; removing an absent one is fine."""
-        self._by_plural.pop((row.group, row.version, row.plural), None)
-        self._by_kind.pop((row.group, row.version, row.kind), None)
+        self.replace([row], [])
+
+    def replace(self, gone: Iterable[Resource], rows: Iterable[Resource]) -> None:
+        """Stop serving `gone` and serve `rows`, in one step; then tell who asked."""
+        gone, rows = list(gone), list(rows)
+        for row in gone:
+            self._by_plural.pop((row.group, row.version, row.plural), None)
+            self._by_kind.pop((row.group, row.version, row.kind), None)
+        for row in rows:
+            self._put(row)
+        for handler in list(self._handlers):
+            handler(gone, rows)
+
+    def on_change(self, handler: "TableHandler") -> Callable[[], None]:
+        """Call `handler(gone, rows)` after each change, at once and on the changer's task; what is returned ends it.
+
+        A row that is served otherwise than before is among `rows` only.
+        """
+        self._handlers.append(handler)
+
+        def forget() -> None:
+            if handler in self._handlers:
+                self._handlers.remove(handler)
+
+        return forget
+
+    def _put(self, row: Resource) -> None:
+        self._by_plural[row.group, row.version, row.plural] = row
+        self._by_kind[row.group, row.version, row.kind] = row
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._by_plural.get((group, version, plural))

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.api.custom.hints import CustomNode
+from orchestrator.api.custom.kinds import CustomVersion
 from orchestrator.api.errors import BadRequest
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
@@ -21,6 +23,7 @@ Gvk = tuple[str, str, str]
 """Group (empty for core), version, kind."""
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+_OBJECT_META = f"{_META}.ObjectMeta"
 
 
 class Schemas:
@@ -29,6 +32,8 @@ class Schemas:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._compiler = Compiler(bundle)
+        self.custom: dict[Gvk, CustomVersion] = {}
+        """Custom kinds that are served; `registry.custom_kinds` keeps it."""
 
     @classmethod
     def load(cls, path: Path = PATH) -> "Schemas":
@@ -67,11 +72,34 @@ class Schemas:
             except WrongType as error:
                 raise _refused(resource, str(error)) from None
             unknown = walk.unknown
+        elif name is None:
+            obj, unknown = self._check_custom(resource, obj)
         return obj, _faults(resource, field_validation, unknown, duplicates)
 
-    def merge_hints(self, resource: Resource | Gvk) -> SchemaNode:
+    def _check_custom(self, resource: Resource | Gvk, obj: Object) -> tuple[Object, list[str]]:
+        """Pruned and with defaults by the kind's own schema, and the paths of what was pruned."""
+        custom = self.custom.get(_gvk(resource))
+        if custom is None:
+            return obj, []
+        try:
+            return custom.clean(obj, self._clean_meta)
+        except WrongType as error:
+            raise _refused(resource, str(error)) from None
+
+    def _clean_meta(self, metadata: Any, path: str, unknown: list[str]) -> Any:
+        """Metadata as `ObjectMeta` decodes it; the same if that changes nothing. Raises `WrongType`."""
+        if self._compiler.definition(_OBJECT_META)(metadata):
+            return metadata
+        walk = Walk(self.bundle)
+        cleaned = walk.definition(_OBJECT_META, metadata, path)
+        unknown += walk.unknown
+        return cleaned
+
+    def merge_hints(self, resource: Resource | Gvk) -> SchemaNode | CustomNode:
         """The root of the kind's merge facts; an empty node for kinds without a schema."""
         name = self.name(resource)
+        if name is None and (custom := self.custom.get(_gvk(resource))) is not None:
+            return custom.hints(SchemaNode(self.bundle, {"$ref": _OBJECT_META}))
         return SchemaNode(self.bundle, {"$ref": name} if name else {})
 
     def missing_required(self, resource: Resource | Gvk, obj: Object) -> list[str]:

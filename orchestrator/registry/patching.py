@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from orchestrator.api.custom.hints import CustomNode
 from orchestrator.api.errors import UnsupportedMediaType
 from orchestrator.api.item import Object
 from orchestrator.api.patch import SchemaNode, json_patch, merge_patch, strategic_patch
@@ -44,10 +45,7 @@ class Patch:
         """From a request. Raises `UnsupportedMediaType` for anything but the four media types."""
         kind = CONTENT_TYPES.get(content_type.partition(";")[0].strip().lower())
         if kind is None:
-            known = ", ".join(CONTENT_TYPES)
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format - accepted media types include: {known}"
-            )
+            raise _unknown_format(CONTENT_TYPES)
         return cls(kind, body)
 
     def apply_to(self, obj: Object, node: SchemaNode | None) -> Object:
@@ -58,5 +56,14 @@ class Patch:
             case "merge":
                 return merge_patch(obj, self.body)
             case "strategic":
+                if isinstance(node, CustomNode):
+                    raise _unknown_format(kind for kind in CONTENT_TYPES if "strategic" not in kind)
                 return strategic_patch(obj, self.body, node)
         raise UnsupportedMediaType("server-side apply is not supported by this server")
+
+
+def _unknown_format(accepted: Iterable[str]) -> UnsupportedMediaType:
+    known = ", ".join(accepted)
+    return UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {known}"
+    )

@@ -15,6 +15,7 @@ from orchestrator.api.resources import NAMESPACES, PODS, Resource
 from orchestrator.api.selectors import from_label_selector
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
+from orchestrator.registry.custom_scale import Paths, custom_scale, with_replicas
 from orchestrator.registry.patching import Patch
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
@@ -97,7 +98,7 @@ class Subresources:
         if item is None:
             raise not_found(resource.group, resource.plural, name)
         view = self._views.of(resource)
-        return scale_of(item if view is None else view.item(item))
+        return _scale_of(resource, item if view is None else view.item(item))
 
     async def update_scale(
         self, resource: Resource, namespace: str, name: str, scale: Object, options: WriteOptions,
@@ -120,15 +121,29 @@ class Subresources:
         identity: Identity,
     ) -> Written:  # fmt: skip
         def scaled(obj: Object) -> tuple[Object, list[str]]:
-            shown = scale_of(Item(encode(obj), int(obj["metadata"]["resourceVersion"]))).object
+            shown = _scale_of(resource, Item(encode(obj), int(obj["metadata"]["resourceVersion"]))).object
             scale, warnings = self._writer.checked_kind(SCALE, wanted(shown), options)
             replicas = _replicas(name, scale)
+            changed = {**obj, "metadata": _conditional(obj, scale)}
+            paths = _paths(resource)
+            if paths is not None:
+                return with_replicas(changed, paths, replicas), warnings
             spec = {**(obj.get("spec") or {}), "replicas": replicas}
-            return {**obj, "metadata": _conditional(obj, scale), "spec": spec}, warnings
+            return {**changed, "spec": spec}, warnings
 
         where = self._writer.target(resource, namespace, name, options, identity, "scale")
         written = await self._writer.modify(where, scaled)
-        return Written(scale_of(written.item), written.warnings)
+        return Written(_scale_of(resource, written.item), written.warnings)
+
+
+def _paths(resource: Resource) -> Paths | None:
+    scale = resource.subresource("scale")
+    return scale.paths if scale is not None else None
+
+
+def _scale_of(resource: Resource, item: Item) -> Item:
+    paths = _paths(resource)
+    return scale_of(item) if paths is None else custom_scale(item, paths)
 
 
 def scale_of(item: Item) -> Item:

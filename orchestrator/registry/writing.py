@@ -14,6 +14,7 @@ from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
 from orchestrator.api.access import Attributes, Authorizer, Identity
 from orchestrator.api.conversion import View, Views
 from orchestrator.api.errors import (
+    AlreadyExists,
     BadRequest,
     Cause,
     InternalError,
@@ -28,6 +29,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry import claims, deletion, objectmeta
+from orchestrator.registry.fieldmanagers import FieldManagers
 from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
@@ -45,7 +47,13 @@ CREATED_BY_UPDATE = frozenset({
 })  # fmt: skip
 """Resources (group, plural) whose update creates what is absent, as in Kubernetes."""
 CONDITIONAL = frozenset({("coordination.k8s.io", "leases")})
-"""Resources whose update needs a `resourceVersion`."""
+"""Resources whose update needs a `resourceVersion`, beside custom ones."""
+
+_ABSENT = {
+    "uid": "uid mismatch: the provided object specified uid {}, and no existing object was found",
+    "resourceVersion": MODIFIED,
+}
+"""Why an object that is applied with such metadata is not created."""
 
 Build = Callable[[Object], tuple[Object, list[str]]]
 """From the stored object (frozen, with `resourceVersion`) the one that the client means, and warnings."""
@@ -117,6 +125,7 @@ class Writer:
         self._views = views
         self._storage = storage
         self._schemas = schemas
+        self._fields = FieldManagers(schemas, clock)
         self._strategies = strategies
         self._admission = admission
         self._clock = clock
@@ -166,14 +175,18 @@ class Writer:
         raise already_exists(resource.group, resource.plural, name)
 
     async def _create(
-        self, target: Target, obj: Object, warnings: list[str], *, unique: bool
+        self, target: Target, obj: Object, warnings: list[str], *, unique: bool, applied: bool = False
     ) -> Written | None:
-        """One try; None when a generated name or a claim was taken by somebody else."""
+        """One try; None when a generated name or a claim was taken by somebody else. What was `applied` says
+        itself whose its fields are."""
         resource, strategy = target.resource, self._strategy(target.resource)
         now = timestamp(self._clock.now_s())
         uid = objectmeta.new_uid(self._rng)
         new = objectmeta.created(obj, target.namespace, target.name, uid, now)
-        new = await self._admitted(target, strategy.prepare_create(new), None, warnings)
+        new = strategy.prepare_create(new)
+        if not applied:
+            new = self._fields.created(target, new)
+        new = await self._admitted(target, new, None, warnings)
         self._validate(target, strategy, new, None, [])
         warnings += strategy.warnings(new, None)
         new = await strategy.allocate(new, None, self._is_taken)
@@ -194,16 +207,19 @@ class Writer:
 
     # ── modify ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def modify(self, target: Target, build: Build, *, rules: bool = True) -> Written:
+    async def modify(
+        self, target: Target, build: Build, *, rules: bool = True, applied: bool = False
+    ) -> Written:
         """Write what `build` makes of the stored object. Raises `NotFound`, `Conflict`, `Invalid` …
 
-        Without `rules` the strategy has no say: for subresources whose change is a rule of its own.
+        Without `rules` the strategy has no say: for subresources whose change is a rule of its own. What was
+        `applied` says itself whose its fields are.
         """
         for _ in range(ATTEMPTS):
             entry = await self._storage.get(target.key)
             if entry is None:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
-            written = await self._modify(target, entry, build, rules)
+            written = await self._modify(target, entry, build, rules, applied)
             if written is not None:
                 return _shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
@@ -220,7 +236,8 @@ class Writer:
                 await self._authorize_create(target)
                 named = {**obj, "metadata": {**metadata, "name": target.name}}
                 return await self.create(target.row, target.namespace, named, target.options, target.identity)
-        if (resource.group, resource.plural) in CONDITIONAL and not metadata.get("resourceVersion"):
+        conditional = resource.columns is not None or (resource.group, resource.plural) in CONDITIONAL
+        if conditional and not metadata.get("resourceVersion"):
             cause = Cause(
                 "FieldValueInvalid",
                 "Invalid value: 0: must be specified for an update",
@@ -229,6 +246,50 @@ class Writer:
             raise invalid(resource.group, resource.kind, target.name, (cause,))
         wanted = target.inward(obj)
         return await self.modify(target, lambda _: (wanted, warnings))
+
+    async def apply(self, target: Target, given: Object) -> Written:
+        """Server-side apply of what `given` says; creates what is absent. Raises `Conflict` with a cause for
+        each field that others own, unless the options force."""
+        config, warnings = self._fields.config(target, given)
+
+        def merged(old: Object) -> tuple[Object, list[str]]:
+            obj = self._fields.applied(target, target.outward(old), config)
+            obj, _ = self._schemas.check(_gvk(target.row), obj, "Ignore", ())
+            return target.inward(obj), warnings
+
+        for _ in range(ATTEMPTS):
+            entry = await self._storage.get(target.key)
+            if entry is not None:
+                written = await self._modify(target, entry, merged, True, True)
+            else:
+                written = await self._apply_absent(target, config, merged)
+            if written is not None:
+                return _shown(target, written)
+        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+
+    async def _apply_absent(self, target: Target, config: Object, build: Build) -> Written | None:
+        """Create what is applied; None when somebody else was faster."""
+        resource, metadata = target.resource, config["metadata"]
+        if target.subresource:
+            raise not_found(resource.group, resource.plural, target.name)
+        if not metadata.get("name"):
+            raise BadRequest(
+                f"the name of the object ({target.name} based on URL) was undeterminable: "
+                "name must be provided"
+            )
+        self._check_address(target, config)
+        for field, text in _ABSENT.items():
+            if metadata.get(field):
+                raise conflict(
+                    resource.group, resource.plural, target.name, text.format(metadata[field])
+                )
+        await self._authorize_create(target)
+        row = target.row
+        obj, warnings = build({"apiVersion": row.api_version, "kind": row.kind, "metadata": {}})
+        try:
+            return await self._create(target, obj, [*warnings], unique=True, applied=True)
+        except AlreadyExists:
+            return None
 
     async def _authorize_create(self, target: Target) -> None:
         """An update that creates needs the right to create."""
@@ -243,7 +304,9 @@ class Writer:
             )
             await self._authorizer.authorize(target.identity, attributes)
 
-    async def _modify(self, target: Target, entry: Entry, build: Build, rules: bool) -> Written | None:
+    async def _modify(
+        self, target: Target, entry: Entry, build: Build, rules: bool, applied: bool = False
+    ) -> Written | None:
         """One try; None when somebody else wrote the object, or took a claim, in between."""
         # A fresh decode: what is replaced soon would only push live objects out of the items' cache.
         old = target.opened(entry)
@@ -254,13 +317,16 @@ class Writer:
         strategy = self._strategy(target.resource)
         if rules:
             new = strategy.prepare_update(new, old, target.subresource)
+            if not applied:
+                new = self._fields.updated(target, new, old)
         new = await self._admitted(target, new, old, warnings)
         if rules:
-            self._validate(target, strategy, new, old, objectmeta.update_problems(new, old))
+            causes = objectmeta.update_problems(new, old) + self._fields.problems(new, old)
+            self._validate(target, strategy, new, old, causes)
             warnings += strategy.warnings(new, old)
             new = await strategy.allocate(new, old, self._is_taken)
         raw = target.closed(new)
-        if raw == entry.value or (objectmeta.same(new, old) and _is_current(target, entry)):
+        if raw == entry.value or (objectmeta.same(new, old, applied) and _is_current(target, entry)):
             return Written(entry.item, warnings)
         if deletion.removable(new):
             return await self._remove_modified(target, entry, raw, strategy.claims(old), warnings)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from orchestrator.api.item import Object
+from orchestrator.api.printing import custom
 from orchestrator.api.printing.columns import (
     AGE,
     CONTAINERS,
@@ -35,6 +36,8 @@ _ROLE_PREFIX = "node-role.kubernetes.io/"
 
 def printer_of(resource: Resource) -> Printer:
     """The table of `resource`; name and creation time where the kind has none of its own."""
+    if resource.columns is not None:
+        return custom.printer(resource.columns)
     return _PRINTERS.get((resource.group, resource.plural), _DEFAULT)
 
 
