@@ -2,6 +2,7 @@
 
 import random
 
+from orchestrator.admission.certificates import CertificateRequests
 from orchestrator.admission.chain import Plugin, Reader
 from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
 from orchestrator.admission.escalation import Holdings, RbacEscalation
@@ -24,4 +25,5 @@ def default_plugins(
         RbacEscalation(reader, holdings),
         Priority(),
         DefaultTolerationSeconds(),
+        CertificateRequests(holdings),
     )

@@ -6,6 +6,10 @@ Called by selectors and by the strategies in `registry`.
 
 import ipaddress
 import re
+from collections.abc import Callable
+
+Rule = Callable[[str], list[str]]
+"""What is wrong with a text; nothing when all is well."""
 
 LABEL_LENGTH_MAX = 63
 SUBDOMAIN_LENGTH_MAX = 253

@@ -152,6 +152,13 @@ EVENTS = Resource(
         "reason", "reportingComponent", "source", "type",
     ),
 )  # fmt: skip
+NEW_EVENTS = Resource(
+    "events.k8s.io", "v1", "Event", "events", short_names=("ev",), ttl_s=3600, stored_as=("", "v1"),
+    selectable=(
+        "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
+        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+    ),
+)  # fmt: skip
 BINDINGS = Resource("", "v1", "Binding", "bindings", verbs=("create",))
 DEPLOYMENTS = Resource(
     "apps", "v1", "Deployment", "deployments", short_names=("deploy",), categories=("all",),
@@ -340,6 +347,7 @@ BUILT_IN: tuple[Resource, ...] = (
     SERVICES,
     APISERVICES,
     CONTROLLERREVISIONS, DAEMONSETS, DEPLOYMENTS, REPLICASETS, STATEFULSETS,
+    NEW_EVENTS,
     SELFSUBJECTREVIEWS, TOKENREVIEWS,
     LOCALSUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS, SUBJECTACCESSREVIEWS,
     HORIZONTALPODAUTOSCALERS,

@@ -179,7 +179,7 @@ class Writer:
     ) -> Written | None:
         """One try; None when a generated name or a claim was taken by somebody else. What was `applied` says
         itself whose its fields are."""
-        resource, strategy = target.resource, self._strategy(target.resource)
+        resource, strategy = target.resource, self._strategy(target.row)
         now = timestamp(self._clock.now_s())
         uid = objectmeta.new_uid(self._rng)
         new = objectmeta.created(obj, target.namespace, target.name, uid, now)
@@ -314,7 +314,7 @@ class Writer:
         self._check_address(target, candidate)
         self._check_preconditions(target, candidate["metadata"], old["metadata"])
         new, warnings = objectmeta.updated(candidate, old), [*warnings]
-        strategy = self._strategy(target.resource)
+        strategy = self._strategy(target.row)
         if rules:
             new = strategy.prepare_update(new, old, target.subresource)
             if not applied:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from orchestrator.api.events import to_core
 from orchestrator.api.item import Object
 from orchestrator.api.printing import custom
 from orchestrator.api.printing.columns import (
@@ -25,6 +26,7 @@ from orchestrator.api.printing.columns import (
     wide,
 )
 from orchestrator.api.printing.duration import UNKNOWN, age
+from orchestrator.api.printing.extensions import PRINTERS as EXTENSIONS
 from orchestrator.api.printing.networking import PRINTERS as NETWORKING
 from orchestrator.api.printing.pods import PODS
 from orchestrator.api.printing.storage import PRINTERS as STORAGE
@@ -319,7 +321,6 @@ def _event_cells(event: Object, now_s: float) -> list[Any]:
         event.get("reason", ""),
         target,
         about.get("fieldPath", ""),
-        (event.get("message") or "").strip(),
         ", ".join(
             text
             for text in (
@@ -328,6 +329,7 @@ def _event_cells(event: Object, now_s: float) -> list[Any]:
             )
             if text
         ),
+        (event.get("message") or "").strip(),
         age(first, now_s),
         series.get("count") or event.get("count") or 1,
         name_of(event),
@@ -341,14 +343,15 @@ _EVENTS = Printer(
         Column("Reason", "Short word for why it happened"),
         Column("Object", "Object that the event is about"),
         wide("Subobject", "Part of the object that the event is about"),
-        Column("Message", "What happened"),
         wide("Source", "Component that reported it"),
+        Column("Message", "What happened"),
         wide("First Seen", "Time since it happened first"),
         wide("Count", "How often it happened", "integer"),
         Column("Name", "Name of the event", format="name", priority=1),
     ),
     _event_cells,
 )
+_NEW_EVENTS = Printer(_EVENTS.columns, lambda event, now_s: _event_cells(to_core(event), now_s))
 
 
 # ── Access ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -394,6 +397,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "secrets"): _SECRETS,
     ("", "serviceaccounts"): _ACCOUNTS,
     ("", "events"): _EVENTS,
+    ("events.k8s.io", "events"): _NEW_EVENTS,
     ("apps", "deployments"): _DEPLOYMENTS,
     ("apps", "replicasets"): _REPLICASETS,
     ("apps", "controllerrevisions"): _REVISIONS,
@@ -403,4 +407,5 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _BINDINGS,
     **STORAGE,
     **NETWORKING,
+    **EXTENSIONS,
 }

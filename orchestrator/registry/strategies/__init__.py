@@ -9,9 +9,19 @@ from collections.abc import Callable
 from orchestrator.api import resources as table
 from orchestrator.api.resources import Resource
 from orchestrator.base.clock import Clock
+from orchestrator.registry.strategies.api_services import APIServiceStrategy
 from orchestrator.registry.strategies.base import BaseStrategy
+from orchestrator.registry.strategies.certificates import CertificateSigningRequestStrategy
 from orchestrator.registry.strategies.config_data import ConfigMapStrategy, SecretStrategy
+from orchestrator.registry.strategies.devices import (
+    DeviceClassStrategy,
+    ResourceClaimStrategy,
+    ResourceClaimTemplateStrategy,
+    ResourceSliceStrategy,
+)
 from orchestrator.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
+from orchestrator.registry.strategies.events import EventStrategy, NewEventStrategy
+from orchestrator.registry.strategies.flow_control import FlowSchemaStrategy, PriorityLevelStrategy
 from orchestrator.registry.strategies.ingress import IngressClassStrategy, IngressStrategy
 from orchestrator.registry.strategies.namespaces import NamespaceStrategy
 from orchestrator.registry.strategies.network_policies import (
@@ -22,9 +32,15 @@ from orchestrator.registry.strategies.network_policies import (
 from orchestrator.registry.strategies.nodes import NodeStrategy
 from orchestrator.registry.strategies.persistent_volumes import PersistentVolumeStrategy
 from orchestrator.registry.strategies.pods import PodStrategy
+from orchestrator.registry.strategies.policies import (
+    MutatingPolicyStrategy,
+    PolicyBindingStrategy,
+    ValidatingPolicyStrategy,
+)
 from orchestrator.registry.strategies.rbac import BindingStrategy, RoleStrategy
+from orchestrator.registry.strategies.runtime_classes import RuntimeClassStrategy
 from orchestrator.registry.strategies.services import ServiceStrategy
-from orchestrator.registry.strategies.small import EventStrategy, LeaseStrategy, ServiceAccountStrategy
+from orchestrator.registry.strategies.small import LeaseStrategy, ServiceAccountStrategy
 from orchestrator.registry.strategies.storage import (
     CSIDriverStrategy,
     CSINodeStrategy,
@@ -34,6 +50,7 @@ from orchestrator.registry.strategies.storage import (
     VolumeAttributesClassStrategy,
 )
 from orchestrator.registry.strategies.volume_claims import PersistentVolumeClaimStrategy
+from orchestrator.registry.strategies.webhooks import MutatingWebhookStrategy, WebhookStrategy
 from orchestrator.registry.strategies.workloads import (
     ControllerRevisionStrategy,
     DeploymentStrategy,
@@ -73,6 +90,21 @@ _BY_RESOURCE: dict[Resource, Callable[[Resource], Strategy]] = {
     table.NETWORKPOLICIES: NetworkPolicyStrategy,
     table.IPADDRESSES: IPAddressStrategy,
     table.SERVICECIDRS: ServiceCIDRStrategy,
+    table.NEW_EVENTS: NewEventStrategy,
+    table.RUNTIMECLASSES: RuntimeClassStrategy,
+    table.VALIDATINGWEBHOOKCONFIGURATIONS: WebhookStrategy,
+    table.MUTATINGWEBHOOKCONFIGURATIONS: MutatingWebhookStrategy,
+    table.VALIDATINGADMISSIONPOLICIES: ValidatingPolicyStrategy,
+    table.VALIDATINGADMISSIONPOLICYBINDINGS: PolicyBindingStrategy,
+    table.MUTATINGADMISSIONPOLICIES: MutatingPolicyStrategy,
+    table.MUTATINGADMISSIONPOLICYBINDINGS: PolicyBindingStrategy,
+    table.APISERVICES: APIServiceStrategy,
+    table.FLOWSCHEMAS: FlowSchemaStrategy,
+    table.PRIORITYLEVELCONFIGURATIONS: PriorityLevelStrategy,
+    table.DEVICECLASSES: DeviceClassStrategy,
+    table.RESOURCECLAIMS: ResourceClaimStrategy,
+    table.RESOURCECLAIMTEMPLATES: ResourceClaimTemplateStrategy,
+    table.RESOURCESLICES: ResourceSliceStrategy,
 }
 
 
@@ -91,6 +123,8 @@ def built_in(
     }
     strategies["", "services"] = ServiceStrategy(service_cidr, node_ports, rng)
     strategies["", "persistentvolumes"] = PersistentVolumeStrategy(clock)
+    csr = table.CERTIFICATESIGNINGREQUESTS
+    strategies[csr.group, csr.plural] = CertificateSigningRequestStrategy(clock)
     return strategies
 
 
