@@ -35,6 +35,17 @@ class SchemaNode:
         self._target: Definition = bundle.definition(self._name) if self._name else field
 
     @property
+    def definition(self) -> Definition:
+        """What the schema says here: the same dictionary as long as the schema is the same."""
+        return self._target
+
+    @property
+    def preserves_unknown(self) -> bool:
+        """Whether fields that the schema does not know are kept."""
+        flag = "x-kubernetes-preserve-unknown-fields"
+        return bool(self._target.get(flag) or self._field.get(flag))
+
+    @property
     def type(self) -> str:
         """`object`, `array`, `string` …; empty where anything may stand."""
         return "" if is_opaque(self._target) else str(self._target["type"])
@@ -87,6 +98,10 @@ class SchemaNode:
     def item(self) -> "SchemaNode":
         """The place of a list's elements."""
         return SchemaNode(self._bundle, self._target.get("items", {}))
+
+    def is_required(self, field: str) -> bool:
+        """Whether the schema requires `field` here."""
+        return field in self._target.get("required", ())
 
     def has(self, field: str) -> bool:
         """Whether the schema knows `field` here."""

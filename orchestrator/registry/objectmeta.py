@@ -7,6 +7,7 @@ Source of the rules: Kubernetes' `rest.BeforeCreate`, `rest.BeforeUpdate` and `a
 import random
 from typing import Any
 
+from orchestrator.api.apply.managed import same_but_times
 from orchestrator.api.errors import BadRequest, Cause
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
@@ -16,7 +17,7 @@ _RANDOM_CHARS = "bcdfghjklmnpqrstvwxz2456789"
 _BASE_LENGTH_MAX = 63 - RANDOM_LENGTH
 _SYSTEM = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 """Fields of metadata that a client's update never changes."""
-_IGNORED = ("resourceVersion", "selfLink", "managedFields", *_SYSTEM)
+_IGNORED = ("resourceVersion", "selfLink", *_SYSTEM)
 
 WRONG_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 
@@ -107,13 +108,21 @@ def update_problems(new: Object, old: Object) -> list[Cause]:
     return [Cause("FieldValueForbidden", text, "metadata.finalizers")]
 
 
-def same(new: Object, old: Object) -> bool:
-    """Whether both say the same, `resourceVersion` aside, in whatever order."""
-    return {**new, "metadata": None} == {**old, "metadata": None} and _versionless(new) == _versionless(old)
+def same(new: Object, old: Object, applied: bool = False) -> bool:
+    """Whether both say the same, `resourceVersion` aside, in whatever order. When it was `applied`, times in
+    `managedFields` are not looked at."""
+    if {**new, "metadata": None} != {**old, "metadata": None}:
+        return False
+    left, right = _comparable(new, applied), _comparable(old, applied)
+    if left != right:
+        return False
+    entries = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
+    return not applied or same_but_times(*entries)
 
 
-def _versionless(obj: Object) -> Object:
-    return {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+def _comparable(obj: Object, applied: bool) -> Object:
+    ignored = ("resourceVersion", "managedFields") if applied else ("resourceVersion",)
+    return {key: value for key, value in obj["metadata"].items() if key not in ignored}
 
 
 def unmet_uid(wanted: str, actual: str) -> list[str]:

@@ -138,14 +138,18 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, patch: Patch, options: WriteOptions,
         identity: Identity, subresource: str = "",
     ) -> Written:  # fmt: skip
-        """Raises as `update` does, and `UnsupportedMediaType` for server-side apply."""
+        """Raises as `update` does, `Conflict` with causes for an apply, and `UnsupportedMediaType`."""
         namespace = namespace if resource.namespaced else ""
         if subresource == "scale":
-            return await self.subresources.patch_scale(resource, namespace, name, patch, options, identity)
+            verbs = self.subresources
+            verb = verbs.apply_scale if patch.kind == "apply" else verbs.patch_scale
+            return await verb(resource, namespace, name, patch, options, identity)
         if subresource == "finalize":
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         node = self._schemas.merge_hints((resource.group, resource.version, resource.kind))
         target = self._writer.target(resource, namespace, name, options, identity, subresource)
+        if patch.kind == "apply":
+            return await self._writer.apply(target, patch.body)
 
         def patched(old: Object) -> tuple[Object, list[str]]:
             obj, warnings = self._writer.checked(resource, patch.apply_to(target.outward(old), node), options)

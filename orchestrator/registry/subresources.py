@@ -116,6 +116,21 @@ class Subresources:
             resource, namespace, name, lambda shown: patch.apply_to(shown, None), options, identity
         )
 
+    async def apply_scale(
+        self, resource: Resource, namespace: str, name: str, patch: Patch, options: WriteOptions,
+        identity: Identity,
+    ) -> Written:  # fmt: skip
+        """Server-side apply of a Scale: the object's replicas become the applier's, under the name of `scale`."""
+        where = self._writer.target(resource, namespace, name, options, identity, "scale")
+        scale, warnings = self._writer.applicable(SCALE, where, patch.body)
+        row, spec = where.row, scale.get("spec") or {}
+        config: Object = {"apiVersion": row.api_version, "kind": row.kind, "metadata": scale["metadata"]}
+        if "replicas" in spec:
+            paths, replicas = _paths(resource), _replicas(name, scale)
+            config = with_replicas(config, paths, replicas) if paths else {**config, "spec": spec}
+        written = await self._writer.apply(where, config)
+        return Written(_scale_of(resource, written.item), warnings + written.warnings)
+
     async def _write_scale(
         self, resource: Resource, namespace: str, name: str, wanted: Any, options: WriteOptions,
         identity: Identity,

@@ -250,24 +250,33 @@ class Writer:
     async def apply(self, target: Target, given: Object) -> Written:
         """Server-side apply of what `given` says; creates what is absent. Raises `Conflict` with a cause for
         each field that others own, unless the options force."""
-        config, warnings = self._fields.config(target, given)
+        row = target.row
+        config, warnings = self._fields.config(_kind(row), target.options, given)
 
         def merged(old: Object) -> tuple[Object, list[str]]:
             obj = self._fields.applied(target, target.outward(old), config)
-            obj, _ = self._schemas.check(_gvk(target.row), obj, "Ignore", ())
-            return target.inward(obj), warnings
+            return target.inward(self._known(target, obj)), warnings
 
         for _ in range(ATTEMPTS):
             entry = await self._storage.get(target.key)
             if entry is not None:
                 written = await self._modify(target, entry, merged, True, True)
             else:
-                written = await self._apply_absent(target, config, merged)
+                written = await self._apply_absent(target, config, warnings)
             if written is not None:
                 return _shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
-    async def _apply_absent(self, target: Target, config: Object, build: Build) -> Written | None:
+    def applicable(self, kind: GroupVersionKind, target: Target, given: Object) -> tuple[Object, list[str]]:
+        """What is applied to a subresource of a kind of its own, and warnings. Raises `BadRequest`."""
+        return self._fields.config(kind, target.options, given)
+
+    def _known(self, target: Target, obj: Object) -> Object:
+        """What was applied, as the schema allows it: defaults of custom kinds, nothing else should differ."""
+        obj, _ = self._schemas.check(_kind(target.row), obj, "Ignore", ())
+        return obj
+
+    async def _apply_absent(self, target: Target, config: Object, warnings: list[str]) -> Written | None:
         """Create what is applied; None when somebody else was faster."""
         resource, metadata = target.resource, config["metadata"]
         if target.subresource:
@@ -280,12 +289,11 @@ class Writer:
         self._check_address(target, config)
         for field, text in _ABSENT.items():
             if metadata.get(field):
-                raise conflict(
-                    resource.group, resource.plural, target.name, text.format(metadata[field])
-                )
+                raise conflict(resource.group, resource.plural, target.name, text.format(metadata[field]))
         await self._authorize_create(target)
         row = target.row
-        obj, warnings = build({"apiVersion": row.api_version, "kind": row.kind, "metadata": {}})
+        empty = {"apiVersion": row.api_version, "kind": row.kind, "metadata": {}}
+        obj = target.inward(self._known(target, self._fields.applied(target, empty, config)))
         try:
             return await self._create(target, obj, [*warnings], unique=True, applied=True)
         except AlreadyExists:
@@ -402,7 +410,7 @@ class Writer:
 
     def checked(self, resource: Resource, obj: Object, options: WriteOptions) -> tuple[Object, list[str]]:
         """`obj` with its kind, as the schema allows it. Raises `BadRequest`."""
-        return self.checked_kind((resource.group, resource.version, resource.kind), obj, options)
+        return self.checked_kind(_kind(resource), obj, options)
 
     def checked_kind(
         self, kind: GroupVersionKind, obj: Object, options: WriteOptions
@@ -477,6 +485,10 @@ class Writer:
             )
         for text in texts:
             raise conflict(resource.group, resource.plural, target.name, text)
+
+
+def _kind(row: Resource) -> GroupVersionKind:
+    return row.group, row.version, row.kind
 
 
 def _shown(target: Target, written: Written) -> Written:
