@@ -379,8 +379,28 @@ def parse_field_selector(text: str, resource: Resource) -> FieldSelector:
         allowed.add("metadata.namespace")
     for requirement in requirements:
         if requirement.field not in allowed:
-            raise BadRequest(f"field label not supported: {requirement.field}")
+            raise BadRequest(_not_supported(requirement.field, resource))
     return FieldSelector(requirements)
+
+
+_NOT_SUPPORTED = {
+    ("apps", "statefulsets"): "field label not supported for appsv1.StatefulSet: {}",
+    ("batch", "jobs"): 'field label "{}" not supported for Job',
+    ("resource.k8s.io", "resourceslices"): (
+        "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {}"
+    ),
+}
+
+
+def _not_supported(field: str, resource: Resource) -> str:
+    """Why `field` can't be selected by: kinds say it in different words."""
+    text = _NOT_SUPPORTED.get((resource.group, resource.plural))
+    if text is not None:
+        return text.format(field)
+    if resource.selectable or resource.columns is not None:
+        return f"field label not supported: {field}"
+    known = '"metadata.name", "metadata.namespace"'
+    return f'"{field}" is not a known field selector: only {known}'
 
 
 def _split_terms(text: str) -> list[str]:

@@ -227,7 +227,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
         "the name of the object (b) does not match the name on the URL (a)",
     ),
     ("GET", f"{MAPS_PATH}?labelSelector=a%3D%3D%3D", None, 400, "unable to parse requirement"),
-    ("GET", f"{MAPS_PATH}?watch=1&fieldSelector=spec.x%3D1", None, 400, "field label not supported: spec.x"),
+    ("GET", f"{MAPS_PATH}?watch=1&fieldSelector=spec.x%3D1", None, 400, '"spec.x" is not a known field selector'),
     ("GET", "/api/v1/namespaces/default/nosuch", None, 404, "could not find the requested resource"),
     ("GET", "/apis/no.such/v1/things", None, 404, "could not find the requested resource"),
     ("GET", "/api/v1/namespaces/default/nodes", None, 404, "could not find the requested resource"),

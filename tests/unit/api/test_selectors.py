@@ -146,7 +146,10 @@ def test_escapes_in_field_selectors():
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("spec.foo=a", "field label not supported: spec.foo"),
+        (
+            "spec.foo=a",
+            '"spec.foo" is not a known field selector: only "metadata.name", "metadata.namespace"',
+        ),
         ("nonsense", "invalid selector: 'nonsense'; can't understand 'nonsense'"),
         (r"metadata.name=\a", "invalid escape sequence"),
         ("metadata.name=a=b", "unescaped character in value: ="),
