@@ -23,7 +23,7 @@ def default_plugins(
         ServiceAccount(reader, clock, rng),
         NodeRestriction(),
         RbacEscalation(reader, holdings),
-        Priority(),
+        Priority(reader),
         DefaultTolerationSeconds(),
         CertificateRequests(holdings),
     )

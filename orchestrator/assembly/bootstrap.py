@@ -1,4 +1,5 @@
-"""Objects that every cluster has: namespaces, default roles, the `kubernetes` and `kube-dns` Services.
+"""Objects that every cluster has: namespaces, default roles, the system's priority classes, the `kubernetes`
+and `kube-dns` Services.
 
 Written by `daemon` at every start, as the admin; what exists and is right is left alone, so that a restart
 writes nothing.
@@ -10,12 +11,14 @@ from collections.abc import Iterable
 
 from orchestrator.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from orchestrator.api.item import Object
+from orchestrator.api.priorities import SYSTEM
 from orchestrator.api.resources import (
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
     ENDPOINTS,
     ENDPOINTSLICES,
     NAMESPACES,
+    PRIORITYCLASSES,
     SERVICES,
     Resource,
 )
@@ -37,6 +40,7 @@ async def write(client: Client, *, service_cidr: str, dns_address: str) -> None:
     await _all((
         *(_ensure_role(client, role) for role in policy.cluster_roles()),
         *(_ensure_role(client, binding) for binding in policy.cluster_role_bindings()),
+        *(_ensure(client, PRIORITYCLASSES, _priority_class(name, value)) for name, value in SYSTEM.items()),
         _ensure(client, SERVICES, _service("kubernetes", "default", api, _API_PORTS, _API_LABELS)),
         _ensure(client, SERVICES, _service("kube-dns", "kube-system", dns_address, _DNS_PORTS, _DNS_LABELS)),
     ))  # fmt: skip
@@ -56,6 +60,10 @@ _DNS_PORTS: list[Object] = [
     {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
     {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
 ]
+_CRITICAL = {
+    "system-cluster-critical": "For pods that the cluster needs, but that may run on another node.",
+    "system-node-critical": "For pods that their node needs.",
+}
 _API_LABELS = {"component": "apiserver", "provider": "kubernetes"}
 _DNS_LABELS = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
 
@@ -124,6 +132,16 @@ async def _complete_role(client: Client, wanted: Object) -> None:
 
 def _namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _priority_class(name: str, value: int) -> Object:
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+    return {
+        **kind,
+        "value": value,
+        "preemptionPolicy": "PreemptLowerPriority",
+        "description": _CRITICAL[name],
+    }
 
 
 def _service(name: str, namespace: str, address: str, ports: list[Object], labels: dict[str, str]) -> Object:

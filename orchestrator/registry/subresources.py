@@ -12,7 +12,7 @@ from orchestrator.api.errors import ApiError, BadRequest, Cause, Conflict, inval
 from orchestrator.api.item import Item, Object, encode
 from orchestrator.api.options import DeleteOptions, WriteOptions
 from orchestrator.api.resources import NAMESPACES, PODS, Resource
-from orchestrator.api.selectors import from_label_selector
+from orchestrator.api.selectors import Selector, from_label_selector, from_set
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry.custom_scale import Paths, custom_scale, with_replicas
@@ -167,7 +167,7 @@ def scale_of(item: Item) -> Item:
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     shown = ("name", "namespace", "uid", "creationTimestamp")
     state: Object = {"replicas": status.get("replicas") or 0}
-    selector = str(from_label_selector(spec.get("selector")))
+    selector = str(_selector(spec.get("selector")))
     if selector:
         state["selector"] = selector
     scale = {
@@ -178,6 +178,13 @@ def scale_of(item: Item) -> Item:
         "status": state,
     }
     return Item(encode(scale), item.revision)
+
+
+def _selector(selector: Object | None) -> Selector:
+    """A label selector, or the plain map of labels that ReplicationControllers have."""
+    if selector and all(isinstance(value, str) for value in selector.values()):
+        return from_set(selector)
+    return from_label_selector(selector)
 
 
 def delete_options(body: Object | None, dry_run: bool = False) -> DeleteOptions:

@@ -13,16 +13,22 @@ from orchestrator.registry.strategies.api_services import APIServiceStrategy
 from orchestrator.registry.strategies.base import BaseStrategy
 from orchestrator.registry.strategies.certificates import CertificateSigningRequestStrategy
 from orchestrator.registry.strategies.config_data import ConfigMapStrategy, SecretStrategy
+from orchestrator.registry.strategies.cronjobs import CronJobStrategy
+from orchestrator.registry.strategies.customresourcedefinitions import CustomResourceDefinitionStrategy
+from orchestrator.registry.strategies.daemonsets import DaemonSetStrategy
 from orchestrator.registry.strategies.devices import (
     DeviceClassStrategy,
     ResourceClaimStrategy,
     ResourceClaimTemplateStrategy,
     ResourceSliceStrategy,
 )
+from orchestrator.registry.strategies.disruption import PodDisruptionBudgetStrategy
 from orchestrator.registry.strategies.endpoints import EndpointSliceStrategy, EndpointsStrategy
 from orchestrator.registry.strategies.events import EventStrategy, NewEventStrategy
 from orchestrator.registry.strategies.flow_control import FlowSchemaStrategy, PriorityLevelStrategy
 from orchestrator.registry.strategies.ingress import IngressClassStrategy, IngressStrategy
+from orchestrator.registry.strategies.jobs import JobStrategy
+from orchestrator.registry.strategies.limits import LimitRangeStrategy
 from orchestrator.registry.strategies.namespaces import NamespaceStrategy
 from orchestrator.registry.strategies.network_policies import (
     IPAddressStrategy,
@@ -37,10 +43,17 @@ from orchestrator.registry.strategies.policies import (
     PolicyBindingStrategy,
     ValidatingPolicyStrategy,
 )
+from orchestrator.registry.strategies.priority_classes import PriorityClassStrategy
+from orchestrator.registry.strategies.quotas import ResourceQuotaStrategy
 from orchestrator.registry.strategies.rbac import BindingStrategy, RoleStrategy
+from orchestrator.registry.strategies.replication import (
+    PodTemplateStrategy,
+    ReplicationControllerStrategy,
+)
 from orchestrator.registry.strategies.runtime_classes import RuntimeClassStrategy
 from orchestrator.registry.strategies.services import ServiceStrategy
 from orchestrator.registry.strategies.small import LeaseStrategy, ServiceAccountStrategy
+from orchestrator.registry.strategies.statefulsets import StatefulSetStrategy
 from orchestrator.registry.strategies.storage import (
     CSIDriverStrategy,
     CSINodeStrategy,
@@ -73,6 +86,16 @@ _BY_RESOURCE: dict[Resource, Callable[[Resource], Strategy]] = {
     table.LEASES: LeaseStrategy,
     table.DEPLOYMENTS: DeploymentStrategy,
     table.REPLICASETS: ReplicaSetStrategy,
+    table.REPLICATIONCONTROLLERS: ReplicationControllerStrategy,
+    table.PODTEMPLATES: PodTemplateStrategy,
+    table.STATEFULSETS: StatefulSetStrategy,
+    table.DAEMONSETS: DaemonSetStrategy,
+    table.JOBS: JobStrategy,
+    table.CRONJOBS: CronJobStrategy,
+    table.PODDISRUPTIONBUDGETS: PodDisruptionBudgetStrategy,
+    table.PRIORITYCLASSES: PriorityClassStrategy,
+    table.LIMITRANGES: LimitRangeStrategy,
+    table.RESOURCEQUOTAS: ResourceQuotaStrategy,
     table.CONTROLLERREVISIONS: ControllerRevisionStrategy,
     table.ROLES: RoleStrategy,
     table.CLUSTERROLES: RoleStrategy,
@@ -102,6 +125,7 @@ _BY_RESOURCE: dict[Resource, Callable[[Resource], Strategy]] = {
     table.FLOWSCHEMAS: FlowSchemaStrategy,
     table.PRIORITYLEVELCONFIGURATIONS: PriorityLevelStrategy,
     table.DEVICECLASSES: DeviceClassStrategy,
+    table.CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStrategy,
     table.RESOURCECLAIMS: ResourceClaimStrategy,
     table.RESOURCECLAIMTEMPLATES: ResourceClaimTemplateStrategy,
     table.RESOURCESLICES: ResourceSliceStrategy,

@@ -21,6 +21,7 @@ _NO_OWNERS = ("v1", "Event")
 _NAME_RULES: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("", "namespaces"): names.is_dns1123_label,
     ("", "services"): names.is_dns1035_label,
+    ("apps", "statefulsets"): names.is_dns1123_label,
     ("rbac.authorization.k8s.io", "roles"): names.is_path_segment,
     ("rbac.authorization.k8s.io", "rolebindings"): names.is_path_segment,
     ("rbac.authorization.k8s.io", "clusterroles"): names.is_path_segment,

@@ -66,9 +66,25 @@ def test_status_writes_leave_spec_and_labels_alone(deployments):
     written = deployments.update(new, old, "status")
     assert written["spec"] == old["spec"] and written["status"] == {"replicas": 2}
     assert written["metadata"]["annotations"] == {"rev": "1"} and "labels" not in written["metadata"]
-    assert deployments.update_problems({**new, "status": {"replicas": -1}}, old, "status") == [
-        "status.replicas: Invalid value: -1: must be greater than or equal to 0"
-    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"unavailableReplicas": -1},
+         ["status.unavailableReplicas: Invalid value: -1: must be greater than or equal to 0"]),
+        ({"replicas": 1, "updatedReplicas": 2},
+         ["status.updatedReplicas: Invalid value: 2: cannot be greater than status.replicas"]),
+        ({"replicas": 2, "readyReplicas": 1, "availableReplicas": 2},
+         ["status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"]),
+        ({"collisionCount": 1}, ["status.collisionCount: Invalid value: 1: cannot be decremented"]),
+        ({"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "collisionCount": 3}, []),
+    ],
+)  # fmt: skip
+def test_a_status_counts_what_can_be(deployments, status, expected):
+    old = {**deployments.create(_workload()), "status": {"collisionCount": 2}}
+    status = {"collisionCount": 2, **status}
+    assert deployments.update_problems({**old, "status": status}, old, "status") == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +110,7 @@ def test_status_writes_leave_spec_and_labels_alone(deployments):
             _workload(progressDeadlineSeconds=5, minReadySeconds=5),
             "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
         ),
-        (_workload(strategy={"type": "Magic"}), 'spec.strategy.type: Unsupported value: "Magic"'),
+        (_workload(strategy={"type": "Magic"}), 'spec.strategy: Unsupported value: {"type":"Magic"}'),
         (
             _workload(strategy={"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
             "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
@@ -129,6 +145,6 @@ def test_data_of_a_controller_revision_never_changes(kind):
     assert revisions.update_problems({**old, "revision": 2}, old) == []
     assert "field is immutable" in revisions.update_problems({**old, "data": {"a": 2}}, old)[0]
     assert revisions.problems({"revision": -1}) == [
-        "revision: Invalid value: -1: must be greater than or equal to 0",
         "data: Required value: data is mandatory",
+        "revision: Invalid value: -1: must be greater than or equal to 0",
     ]
