@@ -101,7 +101,9 @@ class Fields(Shape):
             found = fields[name]
             if found is not None:
                 key, shape, is_bare = found
-                result[key] = LEAF if shape is LEAF_SHAPE else shape.added(part, is_bare)
+                node = LEAF if shape is LEAF_SHAPE else shape.added(part, is_bare)
+                if node or not is_bare:
+                    result[key] = node
         return result
 
     def changes(self, old: Any, new: Any) -> tuple[FieldSet | None, FieldSet | None]:
@@ -118,7 +120,9 @@ class Fields(Shape):
                 continue
             key, shape, bare = found
             if before is _ABSENT:
-                changed[key] = LEAF if shape.is_leaf else shape.added(part, bare)
+                node = LEAF if shape.is_leaf else shape.added(part, bare)
+                if node or not bare:
+                    changed[key] = node
             elif shape.is_leaf:
                 changed[key] = LEAF
             else:
