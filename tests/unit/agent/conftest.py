@@ -5,7 +5,9 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,25 @@ class Notes:
         return [reason for _, reason, _ in self.written]
 
 
+class Hands(ThreadPoolExecutor):
+    """The loop's threads; knows whether any of them works."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.busy = 0
+        self._mutex = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self._count(1)
+        future = super().submit(fn, *args, **kwargs)
+        future.add_done_callback(lambda _: self._count(-1))
+        return future
+
+    def _count(self, change: int) -> None:
+        with self._mutex:
+            self.busy += change
+
+
 class Nobody:
     """No roles and no bindings: the node authorizer alone decides for the agent."""
 
@@ -69,7 +90,9 @@ class World:
 
     def __init__(self, directory: Path, store: LogStore, clock: VirtualClock) -> None:
         self.directory = directory
+        self.store = store
         self.clock = clock
+        self.hands = Hands()
         self.notes = Notes()
         self.supervisor = Supervisor("world", clock)
         rng = random.Random(5)
@@ -90,6 +113,7 @@ class World:
         self.agents: list[Agent] = []
 
     async def begin(self) -> None:
+        asyncio.get_running_loop().set_default_executor(self.hands)
         await self.admin.create(
             NODES,
             {
@@ -212,15 +236,25 @@ class World:
             await asyncio.sleep(0.001)
 
     async def pass_until(self, condition: Callable[[], Awaitable[bool] | bool], step_s: float = 1.0) -> float:
-        """Move the clock on until `condition` holds; returns how many seconds that took."""
+        """Move the clock on until `condition` holds; returns how many seconds that took.
+
+        Between steps everything that is under way comes to rest, however slow the machine is.
+        """
         for passed in range(2000):
-            for _ in range(3):
-                held = condition()
-                if held if isinstance(held, bool) else await held:
-                    return passed * step_s
-                await asyncio.sleep(0.001)
+            await self._rest()
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return passed * step_s
             await self.clock.advance(step_s)
         raise AssertionError("what was waited for did not happen in time")
+
+    async def _rest(self) -> None:
+        """Until no thread works for us and what they brought has been taken in."""
+        committer, still = self.store._committer, 0
+        while still < 5:
+            busy = self.hands.busy or committer._busy or committer._queue
+            still = 0 if busy else still + 1
+            await asyncio.sleep(0.001 if busy or still > 3 else 0)
 
     async def calm(self) -> None:
         """Let everything that is under way come to rest, the clock standing still."""
