@@ -39,6 +39,8 @@ _MEDIA_TYPES = {
     "strategic": "application/strategic-merge-patch+json",
 }
 
+_APPLY = "application/apply-patch+yaml"
+
 TokenSource = Callable[[], str]
 
 
@@ -80,6 +82,7 @@ class HttpsClient:
         self._ssl = ssl_context
         self._token = token
         self._user_agent = user_agent
+        self._manager = user_agent.partition("/")[0]
         self._rng = rng or random.Random()
         self._session: aiohttp.ClientSession | None = None
 
@@ -159,6 +162,23 @@ class HttpsClient:
     ) -> Object:
         path = path_of(resource, namespace, name, subresource)
         return await self._object("PATCH", path, body=patch, content_type=_MEDIA_TYPES[type])
+
+    async def apply(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        manager: str = "",
+        force: bool = False,
+        subresource: str = "",
+    ) -> Object:
+        metadata = obj["metadata"]
+        name = metadata.get("name") or ""
+        if not name:
+            raise BadRequest("metadata.name: Required value")
+        path = path_of(resource, metadata.get("namespace") or "", name, subresource)
+        query = {"fieldManager": manager or self._manager, "force": "true" if force else ""}
+        return await self._object("PATCH", path, query, body=obj, content_type=_APPLY)
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", options: DeleteOptions = _DELETE

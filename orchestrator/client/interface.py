@@ -53,6 +53,18 @@ class Client(Protocol):
     ) -> Object:
         """Patch; `patch` is a dictionary, or a list of operations for `json`."""
 
+    async def apply(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        manager: str = "",
+        force: bool = False,
+        subresource: str = "",
+    ) -> Object:
+        """Server-side apply of what `obj` says, as `manager` (the client's own name unless given); creates what
+        is absent. Raises `Conflict` with a cause for each field that others own, unless `force`."""
+
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", options: DeleteOptions = ...
     ) -> None:

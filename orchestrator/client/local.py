@@ -6,6 +6,7 @@ daemon connects.
 
 import builtins
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from orchestrator.api.access import Attributes, Authorizer, Identity
 from orchestrator.api.errors import BadRequest, MethodNotAllowed
@@ -40,7 +41,7 @@ class LocalClient:
         self._registry = registry
         self._authorizer = authorizer
         self._providers = providers or {}
-        self._options = WriteOptions(field_manager=identity.name, field_validation="Ignore")
+        self._options = WriteOptions(field_manager=_manager(identity), field_validation="Ignore")
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         await self._authorize("get", resource, namespace, name)
@@ -106,6 +107,26 @@ class LocalClient:
         )
         return written.item.object
 
+    async def apply(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        manager: str = "",
+        force: bool = False,
+        subresource: str = "",
+    ) -> Object:
+        metadata = obj["metadata"]
+        namespace, name = metadata.get("namespace") or "", metadata.get("name") or ""
+        if not name:
+            raise BadRequest("metadata.name: Required value")
+        await self._authorize("patch", resource, namespace, name, subresource)
+        options = replace(self._options, field_manager=manager or self._options.field_manager, force=force)
+        written = await self._registry.patch(
+            resource, namespace, name, Patch("apply", obj), options, self.identity, subresource
+        )
+        return written.item.object
+
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", options: DeleteOptions = _DELETE
     ) -> None:
@@ -141,3 +162,10 @@ class LocalClient:
         namespace = namespace if resource.namespaced else ""
         attributes = Attributes(verb, resource.group, resource.plural, subresource, namespace, name)
         await self._authorizer.authorize(self.identity, attributes)
+
+
+def _manager(identity: Identity) -> str:
+    """Under which name a component owns fields: its own, without where it runs; nodes are all one kubelet."""
+    if identity.name.startswith("system:node:"):
+        return "kubelet"
+    return identity.name.rpartition(":")[2]

@@ -149,6 +149,23 @@ async def test_an_object_is_created_read_changed_and_deleted(client):
     assert (caught.value.kind, caught.value.name) == ("configmaps", "a")
 
 
+async def test_an_apply_creates_shares_conflicts_and_forces(client):
+    def config(value):
+        metadata = {"name": "shared", "namespace": "default"}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"k": value}}
+
+    await client.apply(CONFIGMAPS, config("1"), manager="one")
+    await client.apply(CONFIGMAPS, config("1"), manager="two")
+    with pytest.raises(Conflict) as raised:
+        await client.apply(CONFIGMAPS, config("2"), manager="two")
+    assert [(cause.message, cause.field) for cause in raised.value.causes] == [
+        ('conflict with "one"', ".data.k")
+    ]
+    changed = await client.apply(CONFIGMAPS, config("2"), manager="two", force=True)
+    assert changed["data"] == {"k": "2"}
+    assert [entry["manager"] for entry in changed["metadata"]["managedFields"]] == ["two"]
+
+
 async def test_every_patch_type(client):
     labels = {"app": "web"}
     container = {"name": "main", "image": "a"}
