@@ -55,17 +55,14 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-class Item:
-    """One object at one revision."""
+class Item(msgspec.Struct, gc=False, eq=False):
+    """One object at one revision. No garbage collection: there is one per stored object, in no cycle."""
 
-    __slots__ = ("_meta", "_object", "raw", "revision")
-
-    def __init__(self, raw: bytes, revision: int) -> None:
-        self.raw = raw
-        """Stored bytes, without `resourceVersion`."""
-        self.revision = revision
-        self._meta: Meta | None = None
-        self._object: Object | None = None
+    raw: bytes
+    """Stored bytes, without `resourceVersion`."""
+    revision: int
+    _meta: Meta | None = None
+    _object: Object | None = None
 
     @property
     def body(self) -> bytes:

@@ -12,9 +12,12 @@ what the kernel then holds in its cache says nothing about the disk, so nothing 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
+from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.store.files import finish
 from orchestrator.store.interface import (
@@ -79,17 +82,31 @@ class CommitThread:
         self._thread.join(timeout=5)
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """What one call of `run` waits for."""
+class Request(Struct, gc=False, eq=False):
+    """What one call waits for: a list of results, or the only result where it is `alone`."""
 
-    outcomes: list[Record | Unchanged]
-    future: asyncio.Future[list[TxnResult]]
-    size_bytes: int
+    outcomes: Sequence[Record | Unchanged]
+    future: asyncio.Future[Any]
+    alone: bool
 
-    @property
-    def records(self) -> list[Record]:
-        return [outcome for outcome in self.outcomes if isinstance(outcome, Record)]
+
+class Batch:
+    """What goes to disk together: requests in order, and the records among their outcomes."""
+
+    __slots__ = ("outcomes", "records", "requests", "size_bytes")
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.records: list[Record] = []
+        self.outcomes = 0
+        self.size_bytes = 0
+
+    def takes(self, outcomes: int, size_bytes: int) -> bool:
+        """Whether so much more stays within the bounds. An empty batch takes whatever comes."""
+        fits = (
+            self.size_bytes + size_bytes <= BATCH_BYTES_MAX and self.outcomes + outcomes <= BATCH_RECORDS_MAX
+        )
+        return fits or not self.requests
 
 
 class Committer:
@@ -114,13 +131,35 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._thread = CommitThread(self._loop)
         self._staging = Staging(state)
-        self._queue: deque[Request] = deque()
-        self._flying: list[Request] = []
+        self._queue: deque[Batch] = deque()
+        """The last one is still gathering."""
+        self._flying: Batch | None = None
         self._flush_due = False
         self._busy = False
         self._backlog_bytes = 0
         self._room = asyncio.Event()
         self._closing = False
+
+    def commit(self, txn: Txn) -> Awaitable[TxnResult]:
+        """`run` for a single transaction: the way of nearly all writes."""
+        if self._backlog_bytes > BACKLOG_BYTES_MAX:
+            return self._commit_later(txn)
+        if self.fault or self._closing:
+            self._refuse_if_stopped()
+        staging = self._staging
+        staging.check(txn)
+        outcome = staging.stage(txn)
+        future: asyncio.Future[TxnResult] = self._loop.create_future()
+        if isinstance(outcome, Record):
+            self._enqueue(Request((outcome,), future, True), (outcome,), outcome.size_bytes)
+        elif staging.touches(txn):
+            self._enqueue(Request((outcome,), future, True), (), 0)
+        else:
+            future.set_result(self._unchanged(outcome))
+        return future
+
+    async def _commit_later(self, txn: Txn) -> TxnResult:
+        return (await self.run((txn,)))[0]
 
     async def run(self, works: Sequence[Txn | Bookkeeping]) -> list[TxnResult]:
         """Commit every one of `works`, independently and in order. Raises `NoSpaceError`, `StoppedError`."""
@@ -131,7 +170,7 @@ class Committer:
         for work in works:
             self._staging.check(work)
         futures = [
-            self._admit(works[start : start + BATCH_RECORDS_MAX]).future
+            self._admit(works[start : start + BATCH_RECORDS_MAX])
             for start in range(0, len(works), BATCH_RECORDS_MAX)
         ]
         if len(futures) == 1:
@@ -148,19 +187,33 @@ class Committer:
         if self._closing:
             raise closed_error()
 
-    def _admit(self, works: Sequence[Txn | Bookkeeping]) -> Request:
-        uncertain = any(self._staging.touches(work) for work in works)
-        outcomes = [self._staging.stage(work) for work in works]
-        request = Request(outcomes, self._loop.create_future(), 0)
-        records = request.records
-        if not records and not uncertain:
-            self._answer(request, {})
-            return request
-        request.size_bytes = sum(record.size_bytes for record in records)
-        self._backlog_bytes += request.size_bytes
-        self._queue.append(request)
-        self._wake()
-        return request
+    def _admit(self, works: Sequence[Txn | Bookkeeping]) -> asyncio.Future[list[TxnResult]]:
+        staging = self._staging
+        outcomes = [staging.stage(work) for work in works]
+        records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
+        future: asyncio.Future[list[TxnResult]] = self._loop.create_future()
+        if records or any(map(staging.touches, works)):
+            size_bytes = sum(record.size_bytes for record in records)
+            self._enqueue(Request(outcomes, future, False), records, size_bytes)
+        else:
+            future.set_result(
+                [self._unchanged(outcome) for outcome in outcomes if not isinstance(outcome, Record)]
+            )
+        return future
+
+    def _enqueue(self, request: Request, records: Sequence[Record], size_bytes: int) -> None:
+        """Have `request` in the next batch that has room; it is answered when that is on disk."""
+        queue, count = self._queue, len(request.outcomes)
+        if not queue or not queue[-1].takes(count, size_bytes):
+            queue.append(Batch())
+        batch = queue[-1]
+        batch.requests.append(request)
+        batch.records += records
+        batch.outcomes += count
+        batch.size_bytes += size_bytes
+        self._backlog_bytes += size_bytes
+        if not self._busy:
+            self._wake()
 
     def _wake(self) -> None:
         """Flush after the callbacks that are ready now: writers woken together share a sync."""
@@ -170,34 +223,21 @@ class Committer:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._busy:
+        if self._busy or not self._queue:
             return
-        if not self._queue:
-            return
-        self._flying = self._take()
-        records = [record for request in self._flying for record in request.records]
+        batch = self._flying = self._queue.popleft()
+        records = batch.records
         self._busy = True
         if not records:
             self._loop.call_soon(self._landed, None)  # Behind what is being published now.
             return
-        data = self.log.encode(records)
-        log, revision = self.log, records[-1].revision
-        self._thread.submit(lambda: log.write(data, revision), self._landed)
-
-    def _take(self) -> list[Request]:
-        taken: list[Request] = []
-        records = size_bytes = 0
-        while self._queue:
-            request = self._queue[0]
-            records += len(request.outcomes)
-            size_bytes += request.size_bytes
-            if taken and (records > BATCH_RECORDS_MAX or size_bytes > BATCH_BYTES_MAX):
-                break
-            taken.append(self._queue.popleft())
-        return taken
+        self._thread.submit(
+            partial(self.log.write, self.log.encode(records), records[-1].revision), self._landed
+        )
 
     def _landed(self, error: BaseException | None) -> None:
-        flying, self._flying = self._flying, []
+        flying, self._flying = self._flying, None
+        assert flying is not None
         self._busy = False
         if error is not None:
             self._fail(flying, error)
@@ -209,52 +249,48 @@ class Committer:
         self.published = position
         self._after_batch()
 
-    def _publish(self, requests: list[Request]) -> None:
+    def _publish(self, batch: Batch) -> None:
         published: list[Event] = []
-        for request in requests:
-            events: dict[int, list[Event]] = {}
-            for index, record in enumerate(request.outcomes):
-                if isinstance(record, Record):
-                    events[index] = self.state.apply(record)
-                    published += events[index]
-                    self._staging.landed(record)
-            self.records += len(events)
-            self._answer(request, events)
-            self._release(request)
+        apply, landed = self.state.apply, self._staging.landed
+        for request in batch.requests:
+            results = []
+            for outcome in request.outcomes:
+                if isinstance(outcome, Record):
+                    events = apply(outcome)
+                    landed(outcome)
+                    published += events
+                    results.append(_made(outcome.revision, events))
+                else:
+                    results.append(self._unchanged(outcome))
+            if not request.future.done():
+                request.future.set_result(results[0] if request.alone else results)
+        self.records += len(batch.records)
         self.batches += 1
+        self._release(batch)
         self.hub.publish(published)
 
-    def _answer(self, request: Request, events: dict[int, list[Event]]) -> None:
-        if request.future.done():
-            return
-        request.future.set_result(
-            [self._result(outcome, events.get(index, [])) for index, outcome in enumerate(request.outcomes)]
-        )
-
-    def _result(self, outcome: Record | Unchanged, events: list[Event]) -> TxnResult:
-        if isinstance(outcome, Record):
-            entries = tuple(event.entry for event in events if event.entry is not None)
-            return TxnResult(True, outcome.revision, entries)
+    def _unchanged(self, outcome: Unchanged) -> TxnResult:
         return TxnResult(not outcome.failed, self.state.revision, (), outcome.failed)
 
-    def _release(self, request: Request) -> None:
-        self._backlog_bytes -= request.size_bytes
+    def _release(self, batch: Batch) -> None:
+        self._backlog_bytes -= batch.size_bytes
         if self._backlog_bytes <= BACKLOG_BYTES_MAX:
             self._room.set()
 
-    def _fail(self, flying: list[Request], error: BaseException) -> None:
+    def _fail(self, flying: Batch, error: BaseException) -> None:
         """Nothing staged can be durable any more: everything was decided on top of what failed."""
-        failed = [*flying, *self._queue]
+        failed = [flying, *self._queue]
         self._queue.clear()
         self._staging.reset()
         if isinstance(error, NoSpaceError):
             self.no_space = True
         else:
             self.stop(f"writing {self.log.current.path} failed: {error}")
-        for request in failed:
-            if not request.future.done():
-                request.future.set_exception(self._error_of(error))
-            self._release(request)
+        for batch in failed:
+            for request in batch.requests:
+                if not request.future.done():
+                    request.future.set_exception(self._error_of(error))
+            self._release(batch)
         self._wake()
 
     def _error_of(self, error: BaseException) -> StoreError:
@@ -289,12 +325,19 @@ class Committer:
         """Refuse new work, wait for what is staged, end the thread."""
         self._closing = True
         self._room.set()
-        if last := [request.future for request in (*self._flying, *self._queue)]:
+        batches = [self._flying, *self._queue] if self._flying else [*self._queue]
+        if last := [request.future for batch in batches for request in batch.requests]:
             await asyncio.wait(last, timeout=timeout_s)
         idle: asyncio.Future[None] = self._loop.create_future()
         self._thread.submit(lambda: None, lambda _: idle.set_result(None))
         await finish(idle)
         self._thread.stop()
+
+
+def _made(revision: int, events: list[Event]) -> TxnResult:
+    if len(events) == 1 and (entry := events[0].entry) is not None:
+        return TxnResult(True, revision, (entry,))
+    return TxnResult(True, revision, tuple([event.entry for event in events if event.entry is not None]))
 
 
 def _together(parts: list[list[TxnResult] | BaseException], count: int) -> list[TxnResult]:

@@ -171,7 +171,7 @@ class LogStore:
         return RangeResult(entries, found.revision, found.remaining)
 
     async def transact(self, txn: Txn) -> TxnResult:
-        return (await self._committer.run((txn,)))[0]
+        return await self._committer.commit(txn)
 
     async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
         return await self._committer.run(txns) if txns else []

@@ -84,23 +84,27 @@ class History:
             self._demote(self._hot_bytes_max * 7 // 8)
 
     def _demote(self, bytes_max: int) -> None:
-        count = 0
+        """Let go of the oldest values until `bytes_max` are left, column by column."""
+        excess, count = self.hot_bytes - bytes_max, 0
         for event in self._hot:
-            if self.hot_bytes <= bytes_max:
+            if excess <= 0:
                 break
-            previous = event.previous
-            self.hot_bytes -= size_of(previous)
-            self._keys.append(event.key)
-            self._revisions.append(event.revision)
-            self._before.append(previous.item.revision if previous else 0)
-            self._created.append(previous.create_revision if previous else 0)
-            self._versions.append(previous.version if previous else 0)
-            deleted = event.entry is None
-            self._deleted.append(deleted)
-            self.cold_bytes += cold_size(event.key, deleted)
+            excess -= size_of(event.previous)
             count += 1
+        gone = self._hot[:count]
         del self._hot[:count]
         self._split += count
+        self.hot_bytes = excess + bytes_max
+        keys = [event.key for event in gone]
+        deleted = bytes([event.entry is None for event in gone])
+        self._keys += keys
+        self._deleted += deleted
+        self._revisions.extend([event.revision for event in gone])
+        before = [event.previous for event in gone]
+        self._before.extend([entry.item.revision if entry else 0 for entry in before])
+        self._created.extend([entry.create_revision if entry else 0 for entry in before])
+        self._versions.extend([entry.version if entry else 0 for entry in before])
+        self.cold_bytes += sum(map(cold_size, keys, deleted))
 
     def trim(self, end: int) -> list[str]:
         """Forget the events before the sequence number `end`; returns the keys that have none left."""

@@ -27,6 +27,9 @@ OPERATION = struct.Struct("<BBHIQ")
 SEAL = struct.Struct("<4sIQQ32s")
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
+_CRC = struct.Struct("<I")
+_ALONE = struct.Struct("<IQIBBHIQ")
+"""What follows the checksum of a record of one operation, up to its key."""
 
 PUT = 1
 DELETE = 2
@@ -41,6 +44,8 @@ KEPT = 6
 SNAPSHOT = 7
 """The snapshot is complete at the record's revision; the value is the highest lease id given out."""
 
+ALONE_BYTES = RECORD.size + OPERATION.size
+"""What a record of one operation takes beside its key and value."""
 KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -71,6 +76,9 @@ class Record(Struct, frozen=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """About what it takes in the log."""
+        operations = self.operations
+        if len(operations) == 1:
+            return ALONE_BYTES + len(operations[0].key) + len(operations[0].value)
         return RECORD.size + sum(OPERATION.size + len(step.key) + len(step.value) for step in self.operations)
 
 
@@ -123,25 +131,51 @@ def _unsealed(sealer: Sealer, kind: int, key: str, stored: bytes) -> bytes:
     return stored
 
 
-def encode_record(record: Record, seed: int, sealer: Sealer | None = None) -> bytes:
-    """Bytes of `record`, checksum included."""
-    parts = [b""]
-    for step in record.operations:
-        key_bytes, stored = step.key.encode(), step.value
-        if sealer is not None:
-            stored = _sealed(sealer, step.kind, step.key, stored)
-        parts += (OPERATION.pack(step.kind, 0, len(key_bytes), len(stored), step.lease), key_bytes, stored)
-    body = b"".join(parts)
-    head = RECORD.pack(0, len(body), record.revision, len(record.operations))[4:]
-    return b"%s%s%s" % (extend(extend(seed, head), body).to_bytes(4, "little"), head, body)
-
-
 def encode_batch(records: Iterable[Record], number: int, seed: int, sealer: Sealer | None = None) -> bytes:
-    """A whole batch. `number` counts the batches of the log, or of a snapshot, from 1."""
-    encoded = [encode_record(record, seed, sealer) for record in records]
-    payload = b"".join(encoded)
-    head = BATCH.pack(MAGIC, 0, len(payload), len(encoded), number)[8:]
-    return b"%s%s%s%s" % (MAGIC, extend(seed, head).to_bytes(4, "little"), head, payload)
+    """A whole batch. `number` counts the batches of the log, or of a snapshot, from 1.
+
+    Every byte is copied once, when all parts are put together.
+    """
+    parts = [b""]
+    count = payload_bytes = 0
+    for record in records:
+        payload_bytes += _encode_record(record, seed, sealer, parts)
+        count += 1
+    head = BATCH.pack(MAGIC, 0, payload_bytes, count, number)[8:]
+    parts[0] = b"%s%s%s" % (MAGIC, extend(seed, head).to_bytes(4, "little"), head)
+    return b"".join(parts)
+
+
+def _encode_record(record: Record, seed: int, sealer: Sealer | None, parts: list[bytes]) -> int:
+    """Add the bytes of `record`, checksum included, to `parts`; returns how many."""
+    operations = record.operations
+    if len(operations) != 1:
+        return _encode_many(record, seed, sealer, parts)
+    step = operations[0]
+    key, value = step.key.encode(), step.value
+    if sealer is not None:
+        value = _sealed(sealer, step.kind, step.key, value)
+    size = OPERATION.size + len(key) + len(value)
+    fields = _ALONE.pack(size, record.revision, 1, step.kind, 0, len(key), len(value), step.lease)
+    head = fields + key
+    parts += (_CRC.pack(extend(extend(seed, head), value)), head, value)
+    return RECORD.size + size
+
+
+def _encode_many(record: Record, seed: int, sealer: Sealer | None, parts: list[bytes]) -> int:
+    body: list[bytes] = []
+    for step in record.operations:
+        key, value = step.key.encode(), step.value
+        if sealer is not None:
+            value = _sealed(sealer, step.kind, step.key, value)
+        body += (OPERATION.pack(step.kind, 0, len(key), len(value), step.lease), key, value)
+    size = sum(map(len, body))
+    crc = extend(seed, head := RECORD.pack(0, size, record.revision, len(record.operations))[_CRC.size :])
+    for part in body:
+        crc = extend(crc, part)
+    parts += (_CRC.pack(crc), head)
+    parts += body
+    return RECORD.size + size
 
 
 def encode_seal(seal: SealFrame, seed: int) -> bytes:

@@ -6,7 +6,8 @@ the record is durable. Owner: the committer.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from orchestrator.store.interface import Compare, Delete, LeaseNotFoundError, Put, StoreError, Txn
 from orchestrator.store.record import (
@@ -56,7 +57,7 @@ class Unchanged:
     failed: tuple[str, ...] = ()
 
 
-class _Staged(NamedTuple):
+class _Staged(Struct, frozen=True, gc=False):
     """A key after a staged record; `revision` is 0 when that deletes it."""
 
     record: int
@@ -81,12 +82,14 @@ class Staging:
 
     def landed(self, record: Record) -> None:
         """`record` is durable and applied."""
+        keys, revision = self._keys, record.revision
         for step in record.operations:
             key = step.key
-            if step.kind == END:
+            if key:
+                if (staged := keys.get(key)) is not None and staged.record == revision:
+                    del keys[key]
+            elif step.kind == END:
                 self._ending.discard(step.lease)
-            elif key and (staged := self._keys.get(key)) and staged.record == record.revision:
-                del self._keys[key]
 
     def is_ending(self, lease: int) -> bool:
         return lease in self._ending
@@ -99,9 +102,11 @@ class Staging:
         if len(operations) > 1 and len({operation.key for operation in operations}) < len(operations):
             raise StoreError("a transaction changes the same key twice")
         for operation in operations:
-            if not 0 < len(operation.key.encode()) <= KEY_BYTES_MAX:
-                raise StoreError(f"a key has 1 to {KEY_BYTES_MAX} bytes: {operation.key[:80]!r}")
-            if isinstance(operation, Put):
+            key = operation.key
+            size = len(key) if key.isascii() else len(key.encode())
+            if not 0 < size <= KEY_BYTES_MAX:
+                raise StoreError(f"a key has 1 to {KEY_BYTES_MAX} bytes: {key[:80]!r}")
+            if isinstance(operation, Put) and (operation.lease or len(operation.value) > VALUE_BYTES_MAX):
                 self._check_put(operation)
 
     def _check_put(self, put: Put) -> None:
@@ -134,18 +139,19 @@ class Staging:
         return self._stage_end(work.lease)
 
     def _stage_txn(self, txn: Txn) -> Record | Unchanged:
-        failed = tuple(
-            compare.key for compare in txn.compares if self._revision_of(compare.key) != compare.revision
-        )
-        if failed:
+        if txn.compares and (failed := self._failed(txn.compares)):
             return Unchanged(failed)
-        steps = []
+        steps: list[Operation] = []
         for operation in txn.operations:
             if isinstance(operation, Put):
                 steps.append(Operation(PUT, operation.lease, operation.key, operation.value))
             elif self._revision_of(operation.key):
                 steps.append(Operation(DELETE, 0, operation.key, b""))
         return self._record(steps) if steps else Unchanged()
+
+    def _failed(self, compares: Iterable[Compare]) -> tuple[str, ...]:
+        """The keys whose comparison does not hold."""
+        return tuple([one.key for one in compares if self._revision_of(one.key) != one.revision])
 
     def _stage_end(self, lease: int) -> Record | Unchanged:
         known = self._state.leases.get(lease)
@@ -159,9 +165,9 @@ class Staging:
         return self._record([*steps, end]) if steps else Record(self._revision, [end])
 
     def _record(self, steps: list[Operation]) -> Record:
-        self._revision += 1
-        revision = self._revision
+        revision = self._revision = self._revision + 1
+        keys = self._keys
         for step in steps:
             if step.key:
-                self._keys[step.key] = _Staged(revision, revision if step.kind == PUT else 0, step.lease)
+                keys[step.key] = _Staged(revision, revision if step.kind == PUT else 0, step.lease)
         return Record(revision, steps)

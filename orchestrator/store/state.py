@@ -199,9 +199,14 @@ class State:
 
     def apply(self, record: Record) -> list[Event]:
         """Take over one record; returns its events, in the order of its operations."""
-        revision = record.revision
+        revision, operations = record.revision, record.operations
+        if len(operations) == 1 and operations[0].kind == PUT:
+            # Nearly all records are like this.
+            if revision > self.revision:
+                self.revision = revision
+            return [self._put(operations[0], revision)]
         events: list[Event] = []
-        for operation in record.operations:
+        for operation in operations:
             if operation.kind == PUT:
                 events.append(self._put(operation, revision))
             elif operation.kind == DELETE:
@@ -214,8 +219,7 @@ class State:
 
     def _put(self, operation: Operation, revision: int) -> Event:
         key, value, lease = operation.key, operation.value, operation.lease
-        live = self._live
-        previous = live.get(key)
+        previous = self._live.get(key)
         if previous is None:
             entry = Entry(key, Item(value, revision), revision, 1, lease)
             self._keys.add(key)
@@ -224,7 +228,7 @@ class State:
         else:
             key = previous.key
             entry = Entry(key, Item(value, revision), previous.create_revision, previous.version + 1, lease)
-        live[key] = entry
+        self._live[key] = entry
         self.live_bytes += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
         if lease:
             self.leases.attach(lease, key)
@@ -239,7 +243,7 @@ class State:
     def _remember(self, event: Event, lease: int) -> Event:
         previous, size = event.previous, ENTRY_OVERHEAD_BYTES
         if previous is not None:
-            size += len(event.key) + len(previous.item.raw)
+            size += len(previous.key) + len(previous.item.raw)
             self.live_bytes -= size
             if previous.lease and previous.lease != lease:
                 self.leases.detach(previous.lease, event.key)
