@@ -125,7 +125,7 @@ class SnapshotFile(PinnedFile):
 
 
 class SnapshotWriter:
-    """Writes one snapshot. All methods but `__init__` block; one thread at a time."""
+    """Writes one snapshot. All methods but `__init__` and `encode` block; one thread at a time."""
 
     def __init__(self, disk: Disk, directory: Path, header: Header, sealer: Sealer | None) -> None:
         self._disk = disk
@@ -133,6 +133,7 @@ class SnapshotWriter:
         self._header = header
         self._sealer = sealer
         self._batch = 0
+        self._written = HEADER_BYTES
         self._unsynced = 0
         self._final = snapshot_path(directory, header.base_revision)
         self._begun: SnapshotFile | None = None
@@ -155,12 +156,22 @@ class SnapshotWriter:
 
     def add(self, records: Sequence[Record]) -> None:
         """One more batch."""
+        self.write(self.encode(records))
+
+    def encode(self, records: Sequence[Record]) -> bytes:
+        """The next batch, for the next call of `write`."""
         file = self._file
         self._batch += 1
         data = encode_batch(records, self._batch, file.header.seed, self._sealer)
         file.note(records)
-        self._disk.write(file.fd, data, file.size_bytes)
         file.size_bytes += len(data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Add an encoded batch."""
+        file = self._file
+        self._disk.write(file.fd, data, self._written)
+        self._written += len(data)
         self._unsynced += len(data)
         if self._unsynced >= SYNC_BYTES:
             self._disk.sync(file.fd)
