@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.api.codec_yaml import YamlError, decode_yaml
-from orchestrator.api.errors import BadRequest, UnsupportedMediaType
+from orchestrator.api.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from orchestrator.wire.kubernetes import MEDIA_TYPE as PROTOBUF
 from orchestrator.wire.kubernetes import decode_object
 from orchestrator.wire.raw import WireError
@@ -34,13 +34,16 @@ PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 DEPTH_MAX = 200
 SLOW_BYTES = 256 * 1024
 """More JSON than this takes longer to decode than the event loop may be held; see `is_slow`."""
+DECODED_BYTES_MAX = 48 * 1024 * 1024
+"""What the values of one body may take: with the copies that checks make, 128 MiB for a request."""
 
-_YAML_TYPES = (YAML, APPLY_PATCH)
+YAML_TYPES = (YAML, APPLY_PATCH)
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 _decode_json = msgspec.json.Decoder().decode
 _name_ends = re.compile(rb"\"[ \t\r\n]*:").findall
 """Finds the end of every field's name, and now and then something inside of a text."""
+_texts = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL).sub
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ def media_type(content_type: str) -> str:
 def is_slow(data: bytes, content_type: str) -> bool:
     """Whether `decode_body` should run in a thread: YAML and protobuf take fifty times as long as JSON."""
     kind = media_type(content_type)
-    if kind in _YAML_TYPES and ("yaml" not in sys.modules or b"*" in data):
+    if kind in YAML_TYPES and ("yaml" not in sys.modules or b"*" in data):
         return True  # an alias can make a great deal of a few bytes
-    return len(data) > (SLOW_BYTES // 32 if kind in (*_YAML_TYPES, PROTOBUF) else SLOW_BYTES)
+    return len(data) > (SLOW_BYTES // 32 if kind in (*YAML_TYPES, PROTOBUF) else SLOW_BYTES)
 
 
 def decode_body(
@@ -72,20 +75,23 @@ def decode_body(
     Raises `BadRequest` for a malformed body, `UnsupportedMediaType` for a type that is not in `accepted`.
     """
     decoded = decode_value(data, content_type, accepted, find_duplicates)
-    if not isinstance(decoded.object, dict):
-        raise BadRequest(f"the body must be an object, not {_named(decoded.object)}")
+    check_shape(decoded.object, content_type)
     return decoded
 
 
 def decode_patch(data: bytes, content_type: str, find_duplicates: bool = False) -> Decoded:
     """The value of a patch: a list of operations for JSON patch, else a dictionary. Raises as `decode_body`."""
     decoded = decode_value(data, content_type, PATCH_TYPES, find_duplicates)
-    wanted, name = (
-        (list, "a list of operations") if media_type(content_type) == JSON_PATCH else (dict, "an object")
-    )
-    if not isinstance(decoded.object, wanted):
-        raise BadRequest(f"the patch must be {name}, not {_named(decoded.object)}")
+    check_shape(decoded.object, content_type, patch=True)
     return decoded
+
+
+def check_shape(value: Any, content_type: str, patch: bool = False) -> None:
+    """Raises `BadRequest` unless a body's value is an object, or the list of operations of a JSON patch."""
+    operations = patch and media_type(content_type) == JSON_PATCH
+    if not isinstance(value, list if operations else dict):
+        wanted = "a list of operations" if operations else "an object"
+        raise BadRequest(f"the {'patch' if patch else 'body'} must be {wanted}, not {_named(value)}")
 
 
 def decode_value(
@@ -100,12 +106,27 @@ def decode_value(
         )
     if kind == PROTOBUF:
         return Decoded(_protobuf(data))
-    if kind in _YAML_TYPES and not _looks_like_json(data):
+    if kind in YAML_TYPES and not _looks_like_json(data):
         return _yaml(data)
+    if len(data) > SLOW_BYTES:
+        _check_memory(data)
     value, fields = _json(data)
     if not find_duplicates or len(_name_ends(data)) == fields:
         return Decoded(value)  # as many fields as names: none stood twice
     return Decoded(value, _duplicates(data))
+
+
+def _check_memory(data: bytes) -> None:
+    """Refuse a body of many small parts before it is decoded: three megabytes of `{},` take a hundred."""
+    if _decoded_bytes(data) > DECODED_BYTES_MAX and _decoded_bytes(_texts(b'""', data)) > DECODED_BYTES_MAX:
+        raise RequestEntityTooLarge(
+            f"the body takes more than {DECODED_BYTES_MAX >> 20} MiB of memory: it has too many parts"
+        )
+
+
+def _decoded_bytes(data: bytes) -> int:
+    """At least what the values take, counting in texts what looks like structure."""
+    return 240 * data.count(b":") + 64 * (data.count(b"{") + data.count(b"[")) + 60 * data.count(b",")
 
 
 def _json(data: bytes) -> tuple[Any, int]:

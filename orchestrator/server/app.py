@@ -33,6 +33,7 @@ from orchestrator.server.handlers import Call, Handlers
 from orchestrator.server.health import Health, version_answer
 from orchestrator.server.identify import identify
 from orchestrator.server.interfaces import Authenticator, Authorizer, OpenAPI, StoreAdmin, Tokens
+from orchestrator.server.media import Messages, error_answer
 from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import openapi_answer
 from orchestrator.server.paths import RequestInfo
@@ -42,7 +43,8 @@ from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
 from orchestrator.server.store_admin import PREFIX, store_answer
 from orchestrator.server.watching import Lines, Watchers
-from orchestrator.web.answer import TEXT, Answer, Request, Response, add_headers, header
+from orchestrator.server.yaml_worker import YamlWorker
+from orchestrator.web.answer import Answer, Request, Response, add_headers, header
 from orchestrator.web.body import BodyError
 
 _READ_ONLY = frozenset(("get", "list", "watch", "head", "options"))
@@ -80,9 +82,13 @@ class ApiServer:
         self._health = health
         self._store_admin = store_admin
         self._discovery = Discovery(table, address)
-        self._watchers = Watchers(Lines(clock))
+        self._yaml = YamlWorker()
+        messages = Messages()
+        self._watchers = Watchers(Lines(clock, messages))
         reviews = Reviews(authorizer, tokens, registry)
-        self._handlers = Handlers(registry, Presenter(clock), self._watchers, reviews, relay)
+        self._handlers = Handlers(
+            registry, Presenter(clock, messages), self._watchers, reviews, relay
+        )
         self.metrics = metrics or Metrics()
         self._inflight = self.metrics.inflight
         self.fairness = fairness or Fairness()
@@ -94,6 +100,7 @@ class ApiServer:
         self._watchers.stop()
         self._gate.close()
         await self._relay.close()
+        await self._yaml.close()
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Raises only `ConnectionError` (nobody is left to hear) and `CancelledError`."""
@@ -114,7 +121,7 @@ class ApiServer:
                     add_headers(request, flow.headers)
                 answer = await self._gate.run(request, identity, info, query, flow, serve)
         except ApiError as error:
-            answer = status_answer(error)
+            answer = error_answer(request, error)
         except BodyError as error:
             answer = body_answer(error)
         except ConnectionError:
@@ -158,7 +165,7 @@ class ApiServer:
         if info.subresource in _CONNECTING and info.verb == "get":
             # A WebSocket comes as GET but does what needs the right to create.
             await self._authorizer.authorize(identity, replace(info, verb="create").attributes())
-        call = Call(request, info, query, query_text, identity, resource)
+        call = Call(request, info, query, query_text, identity, resource, self._yaml)
         answer = await self._handlers.answer(call)
         if call.listed:
             self._gate.note_objects(info, call.listed)
@@ -217,4 +224,4 @@ def _target(request: Request) -> str:
 
 
 def _page_not_found() -> Answer:
-    return Answer(404, b"404 page not found\n", TEXT)
+    return status_answer(unknown_resource())

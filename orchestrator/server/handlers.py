@@ -8,10 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from orchestrator.api.access import Identity
-from orchestrator.api.codec import Decoded, decode_body, decode_patch, is_slow
+from orchestrator.api.codec import (
+    APPLY_PATCH,
+    Decoded,
+    check_shape,
+    decode_body,
+    decode_patch,
+    is_slow,
+    media_type,
+)
 from orchestrator.api.errors import BadRequest, MethodNotAllowed
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import WriteOptions
@@ -21,14 +27,16 @@ from orchestrator.registry.patching import Patch
 from orchestrator.registry.registry import Registry
 from orchestrator.server import negotiate
 from orchestrator.server import query as queries
-from orchestrator.server.errors import HEADERS, unknown_resource
+from orchestrator.server.errors import unknown_resource
+from orchestrator.server.media import HEADERS_OF, has_message, plain_answer
 from orchestrator.server.paths import RequestInfo
-from orchestrator.server.present import Presenter, body_answer, warning_headers
+from orchestrator.server.present import Presenter, body_answer, list_answer, warning_headers
 from orchestrator.server.query import Query
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
 from orchestrator.server.watching import Watchers
-from orchestrator.web.answer import Answer, Request, Response
+from orchestrator.server.yaml_worker import YamlWorker, wants_process
+from orchestrator.web.answer import Request, Response
 from orchestrator.web.body import read_body
 
 _SHOWN_WHEN_DELETED = frozenset(
@@ -39,7 +47,11 @@ _SHOWN_WHEN_DELETED = frozenset(
 
 TOKEN_REQUEST = ("authentication.k8s.io", "v1", "TokenRequest")
 
-_encode = msgspec.json.Encoder().encode
+PROTOBUF_ITEMS_MAX = 500
+"""Longer lists go as JSON to clients that take both: JSON is put together from what is stored, protobuf is encoded
+field by field and takes fifty times as long."""
+_OWN_ANSWERS = frozenset(("exec", "attach", "portforward", "log", "proxy"))
+"""Subresources whose answers are somebody else's."""
 
 
 @dataclass(slots=True)
@@ -52,6 +64,7 @@ class Call:
     query_text: str
     identity: Identity
     resource: Resource
+    yaml: YamlWorker
     listed: int = 0
     """How many objects were listed, for who counts seats."""
 
@@ -65,9 +78,8 @@ class Call:
         """The namespace of a list or watch; None is all of them."""
         return self.namespace or None
 
-    @property
-    def form(self) -> negotiate.Form:
-        return negotiate.form(self.request.headers.get("Accept", ""))
+    offer: negotiate.Offer = negotiate.OBJECT
+    """The form and media type of the answer."""
 
 
 Verb = Callable[[Call], Awaitable[Response]]
@@ -112,7 +124,10 @@ class Handlers:
 
     async def answer(self, call: Call) -> Response:
         """Raises `ApiError`."""
-        return await self._handler(call)(call)
+        handler = self._handler(call)
+        if call.info.subresource not in _OWN_ANSWERS:
+            call.offer = _offer(call)
+        return await handler(call)
 
     def _handler(self, call: Call) -> Verb:
         info, resource = call.info, call.resource
@@ -131,22 +146,22 @@ class Handlers:
 
     async def _get(self, call: Call) -> Response:
         info, resource = call.info, call.resource
+        if call.query.has("resourceVersion"):
+            await self._registry.catch_up(call.query.text("resourceVersion"))
         item = await self._registry.get(resource, call.namespace, info.name, info.subresource)
         return await self._one(call, item)
 
     async def _list(self, call: Call) -> Response:
-        form = call.form
         found = await self._registry.list(call.resource, call.scope, queries.list_options(call.query))
         call.listed = len(found.items)
-        return await self._many(call, found, form)
+        return await self._many(call, found)
 
     async def _watch(self, call: Call) -> Response:
         _check_get(call)
-        form = call.form
         options = queries.watch_options(call.query, call.info.selected_name)
         await self._registry.catch_up(options.resource_version)
         events = self._registry.watch(call.resource, call.scope, options)
-        return await self._watchers.stream(call.request, call.resource, events, form, call.query)
+        return await self._watchers.stream(call.request, call.resource, events, call.offer, call.query)
 
     # writes
 
@@ -188,18 +203,17 @@ class Handlers:
         options = queries.delete_options(call.query, await _optional_body(call))
         deleted = await self._registry.delete(resource, call.namespace, info.name, options, call.identity)
         if deleted.gone and (resource.group, resource.plural) not in _SHOWN_WHEN_DELETED:
-            return Answer(200, _encode(_success(resource, deleted.item)), HEADERS)
+            return plain_answer(200, _success(resource, deleted.item), call.offer.media)
         code = 202 if not deleted.gone and options.orphan_dependents is False else 200
         return await self._one(call, deleted.item, code)
 
     async def _delete_collection(self, call: Call) -> Response:
-        form = call.form
         options = queries.delete_options(call.query, await _optional_body(call))
         selection = queries.list_options(call.query)
         deleted = await self._registry.delete_collection(
             call.resource, call.namespace, options, selection, call.identity
         )
-        return await self._many(call, deleted, form)
+        return await self._many(call, deleted)
 
     # subresources
 
@@ -222,18 +236,18 @@ class Handlers:
 
     async def _bound(self, call: Call, name: str, obj: Object, options: WriteOptions) -> Response:
         await self._registry.subresources.bind(call.namespace, name, obj, options, call.identity)
-        return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
+        return plain_answer(201, {**_SUCCESS, "code": 201}, call.offer.media)
 
     async def _evict(self, call: Call) -> Response:
         obj, options = await _body(call, self._options(call, "CreateOptions"))
         await self._registry.subresources.evict(call.namespace, call.info.name, obj, options, call.identity)
-        return Answer(201, _encode({**_SUCCESS, "code": 201}), HEADERS)
+        return plain_answer(201, {**_SUCCESS, "code": 201}, call.offer.media)
 
     async def _token(self, call: Call) -> Response:
         obj, options = await _body(call, self._options(call, "CreateOptions"))
         obj, warnings = self._registry.checked(TOKEN_REQUEST, obj, options)
         answer = await self._reviews.token(call.namespace, call.info.name, obj, call.identity)
-        return Answer(201, _encode(answer), HEADERS + warning_headers(warnings))
+        return plain_answer(201, answer, call.offer.media, warning_headers(warnings))
 
     async def _review(self, call: Call, obj: Object, options: WriteOptions) -> Response:
         resource = call.resource
@@ -241,21 +255,28 @@ class Handlers:
             (resource.group, resource.version, resource.kind), obj, options
         )
         answer = await self._reviews.answer(call.resource, obj, call.namespace, call.identity)
-        return Answer(201, _encode(answer), HEADERS + warning_headers(warnings))
+        return plain_answer(201, answer, call.offer.media, warning_headers(warnings))
 
     # answers
 
     async def _one(
         self, call: Call, item: Item, status: int = 200, warnings: list[str] | None = None
     ) -> Response:
-        form = "object" if call.info.subresource == "scale" else call.form
-        body = self._presenter.one(call.resource, item, form, call.query)
-        headers = HEADERS + warning_headers(warnings) if warnings else HEADERS
+        offer = call.offer
+        if call.info.subresource == "scale" and offer.form == "table":
+            offer = negotiate.OBJECT
+        body = await self._presenter.one(call.resource, item, offer, call.query)
+        headers = HEADERS_OF[offer.media]
+        if warnings:
+            headers += warning_headers(warnings)
         return await body_answer(call.request, body, status, headers)
 
-    async def _many(self, call: Call, found: ItemList, form: negotiate.Form) -> Response:
-        body = await self._presenter.many(call.resource, found, form, call.query)
-        return await body_answer(call.request, body)
+    async def _many(self, call: Call, found: ItemList) -> Response:
+        offer = call.offer
+        if offer.media == "protobuf" and offer.or_json and len(found.items) > PROTOBUF_ITEMS_MAX:
+            offer = negotiate.Offer(offer.form, "json")
+        parts = self._presenter.many(call.resource, found, offer, call.query)
+        return await list_answer(call.request, parts, HEADERS_OF[offer.media])
 
     def _options(self, call: Call, kind: str, apply: bool = False) -> WriteOptions:
         agent = call.request.headers.get("User-Agent", "")
@@ -270,6 +291,18 @@ def _success(resource: Resource, item: Item) -> Object:
     if resource.group:
         details["group"] = resource.group
     return {**_SUCCESS, "details": details}
+
+
+def _offer(call: Call) -> negotiate.Offer:
+    """What the client gets, decided before anything is written. Raises `NotAcceptable`."""
+    accept = call.request.headers.get("Accept", "")
+    if not accept or accept == negotiate.JSON_TYPE:
+        return negotiate.OBJECT
+    if call.info.verb == "watch":
+        media = negotiate.STREAMED if has_message(call.resource) else ("json",)
+    else:
+        media = negotiate.ALL_MEDIA if has_message(call.resource) else negotiate.NO_PROTOBUF
+    return negotiate.offer(accept, media)
 
 
 def _not_allowed() -> MethodNotAllowed:
@@ -330,15 +363,24 @@ async def _optional_body(call: Call) -> Object | None:
     data = await read_body(call.request)
     if not data:
         return None
-    content_type = call.request.headers.get("Content-Type", "")
-    obj: Object = decode_body(data, content_type).object
+    obj: Object = (await _decode_here_or_there(call, data, decode_body, False)).object
     return obj
 
 
 async def _decoded(call: Call, decode: Callable[..., Decoded], find_duplicates: bool) -> Decoded:
     """The body through `decode`, in a thread where that would hold up everybody else."""
-    data = await read_body(call.request)
+    return await _decode_here_or_there(call, await read_body(call.request), decode, find_duplicates)
+
+
+async def _decode_here_or_there(
+    call: Call, data: bytes, decode: Callable[..., Decoded], find_duplicates: bool
+) -> Decoded:
     content_type = call.request.headers.get("Content-Type", "")
+    applies = media_type(content_type) == APPLY_PATCH
+    if applies is (decode is decode_patch) and wants_process(data, content_type):
+        decoded = await call.yaml.decode(data)
+        check_shape(decoded.object, content_type, decode is decode_patch)
+        return decoded
     if is_slow(data, content_type):
         return await asyncio.to_thread(decode, data, content_type, find_duplicates=find_duplicates)
     return decode(data, content_type, find_duplicates=find_duplicates)

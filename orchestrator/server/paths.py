@@ -129,7 +129,7 @@ def _selected_name(selector: str) -> str:
 
 
 def _segments(path: str) -> list[str]:
-    parts = path.strip("/").split("/") if path.startswith("/") else [""]
+    parts = path[1:].removesuffix("/").split("/") if path.startswith("/") else [""]
     plain = "%" not in path and path.isascii()
     if not plain:
         parts = [_decoded(part) for part in parts]

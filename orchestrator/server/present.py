@@ -5,7 +5,9 @@ Long lists are put together in slices and large bodies compressed in a thread, s
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
 
 from orchestrator.api import printing
 from orchestrator.api.errors import Invalid
@@ -14,16 +16,23 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
 from orchestrator.server.errors import HEADERS
-from orchestrator.server.negotiate import Form
+from orchestrator.server.media import METADATA, Messages, list_message, yaml_of
+from orchestrator.server.negotiate import Form, Offer
 from orchestrator.server.query import Query
-from orchestrator.web.answer import Answer, Request, header
+from orchestrator.web.answer import Answer, Request, Response, added_headers, cut, header
+from orchestrator.wire.kubernetes import enveloped
 
-SLICE = 2000
+SLICE = 500
 """Items spliced before other tasks get their turn."""
 TABLE_SLICE = 200
 """The same for rows of a table, which need the decoded object."""
+MESSAGE_SLICE = 20
+"""The same for protobuf, which is encoded field by field."""
+STREAM_MIN_BYTES = 2 * 1024 * 1024
+"""Larger lists leave in chunks: whole, one would be encrypted in one go."""
 GZIP_MIN_BYTES = 128 * 1024
 GZIP_LEVEL = 1
+WRITE_TIMEOUT_S = 60.0
 WARNINGS_MAX = 16
 WARNING_LENGTH_MAX = 1024
 
@@ -43,35 +52,84 @@ def included(query: Query) -> printing.Include:
 
 
 class Presenter:
-    """Makes bodies. Pure but for the clock, which ages in tables need."""
+    """Makes bodies. Owns only what is kept of encodings; the clock is for ages in tables."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, messages: Messages) -> None:
         self._clock = clock
+        self._messages = messages
 
-    def one(self, resource: Resource, item: Item, form: Form, query: Query) -> bytes:
+    async def one(self, resource: Resource, item: Item, offer: Offer, query: Query) -> bytes:
         """The body for one object. Results of a subresource come with the row of their own kind."""
+        if offer.media == "protobuf":
+            return self._messages.body(item, offer.form == "metadata")
+        body = self._json(resource, item, offer.form, query)
+        if query.flag("pretty"):
+            body = await _indented(body)
+        return await yaml_of(body) if offer.media == "yaml" else body
+
+    def _json(self, resource: Resource, item: Item, form: Form, query: Query) -> bytes:
         if form == "object":
             return item.body
         if form == "metadata":
             return printing.partial_metadata(item)
         return printing.table(resource, [item], self._clock.now_s(), included(query))
 
-    async def many(self, resource: Resource, found: ItemList, form: Form, query: Query) -> bytes:
-        """The body for a list."""
+    async def many(
+        self, resource: Resource, found: ItemList, offer: Offer, query: Query
+    ) -> AsyncIterator[bytes]:
+        """The body for a list, in parts that follow each other; each is made when it is wanted."""
         metadata: dict[str, str | int] = {"resourceVersion": str(found.revision)}
         if found.continue_token:
             metadata["continue"] = found.continue_token
         if found.remaining:
             metadata["remainingItemCount"] = found.remaining
+        if offer.media == "protobuf":
+            yield await self._messages_of(resource, found.items, metadata, offer.form == "metadata")
+            return
+        parts = self._json_of(resource, found.items, metadata, offer.form, query)
+        if offer.media == "json" and not query.flag("pretty"):
+            async for part in parts:
+                yield part
+            return
+        body = b"".join([part async for part in parts])
+        if query.flag("pretty"):
+            body = await _indented(body)
+        yield await yaml_of(body) if offer.media == "yaml" else body
+
+    async def _json_of(
+        self,
+        resource: Resource,
+        items: list[Item],
+        metadata: dict[str, str | int],
+        form: Form,
+        query: Query,
+    ) -> AsyncIterator[bytes]:
         if form == "table":
-            return await self._long_table(resource, found.items, query, metadata)
+            yield await self._long_table(resource, items, query, metadata)
+            return
         if form == "metadata":
-            head = list_body("meta.k8s.io/v1", "PartialObjectMetadataList", metadata, ())
-            return await _spliced(head, found.items, printing.partial_metadata)
-        if len(found.items) <= SLICE:
-            return list_body(resource.api_version, f"{resource.kind}List", metadata, found.items)
-        head = list_body(resource.api_version, f"{resource.kind}List", metadata, ())
-        return await _spliced(head, found.items, _body)
+            kind, body_of = ("meta.k8s.io/v1", "PartialObjectMetadataList"), printing.partial_metadata
+        else:
+            kind, body_of = (resource.api_version, f"{resource.kind}List"), _body
+        # An empty list's body; the items go between its brackets.
+        yield list_body(*kind, metadata, ())[:-2]
+        for start in range(0, len(items), SLICE):
+            if start:
+                yield b","
+                await asyncio.sleep(0)
+            yield b",".join([body_of(item) for item in items[start : start + SLICE]])
+        yield b"]}"
+
+    async def _messages_of(
+        self, resource: Resource, items: list[Item], metadata: dict[str, str | int], partial: bool
+    ) -> bytes:
+        messages = []
+        for start in range(0, len(items), MESSAGE_SLICE):
+            part = items[start : start + MESSAGE_SLICE]
+            messages += [self._messages.message(item, partial) for item in part]
+            await asyncio.sleep(0)
+        kind = METADATA if partial else (resource.api_version, resource.kind)
+        return enveloped(kind[0], f"{kind[1]}List", list_message(messages, metadata))
 
     async def _long_table(
         self, resource: Resource, items: list[Item], query: Query, metadata: dict[str, str | int]
@@ -95,13 +153,11 @@ def _body(item: Item) -> bytes:
     return item.body
 
 
-async def _spliced(head: bytes, items: list[Item], body_of: Callable[[Item], bytes]) -> bytes:
-    """`head` is an empty list's body; the items go between its brackets."""
-    parts: list[bytes] = []
-    for start in range(0, len(items), SLICE):
-        parts.append(b",".join([body_of(item) for item in items[start : start + SLICE]]))
-        await asyncio.sleep(0)
-    return head[:-2] + b",".join(parts) + b"]}"
+async def _indented(body: bytes) -> bytes:
+    """`pretty=true`: the same JSON for people."""
+    if len(body) > GZIP_MIN_BYTES:
+        return await asyncio.to_thread(msgspec.json.format, body, indent=2)
+    return msgspec.json.format(body, indent=2)
 
 
 def warning_headers(warnings: Iterable[str]) -> bytes:
@@ -119,6 +175,50 @@ async def body_answer(request: Request, body: bytes, status: int = 200, headers:
         body = await asyncio.to_thread(_gzip, body)
         headers += _GZIPPED
     return Answer(status, body, headers)
+
+
+async def list_answer(request: Request, parts: AsyncIterator[bytes], headers: bytes = HEADERS) -> Response:
+    """A list's parts as the answer; a long one leaves part by part, each compressed by itself in a thread."""
+    ready: list[bytes] = []
+    size = 0
+    async for part in parts:
+        ready.append(part)
+        size += len(part)
+        if size >= STREAM_MIN_BYTES and request.method != "HEAD" and request.version >= (1, 1):
+            return await _streamed(request, b"".join(ready), parts, headers)
+    return await body_answer(request, b"".join(ready), headers=headers)
+
+
+async def _streamed(request: Request, first: bytes, rest: AsyncIterator[bytes], headers: bytes) -> Response:
+    response = Response()
+    for line in headers.decode("latin-1").splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    response.headers.update(added_headers(request))
+    packer = None
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
+        response.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    await _write(response, first if packer is None else await asyncio.to_thread(packer.compress, first))
+    async for data in rest:
+        await _write(response, data if packer is None else await asyncio.to_thread(packer.compress, data))
+    if packer is not None:
+        await _write(response, packer.flush())
+    return response
+
+
+async def _write(response: Response, data: bytes) -> None:
+    """A client that does not read is cut."""
+    if not data:
+        return  # An empty chunk would end the body.
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await response.write(data)
+    except TimeoutError:
+        cut(response)
+        raise ConnectionResetError("client does not read") from None
 
 
 def _gzip(body: bytes) -> bytes:

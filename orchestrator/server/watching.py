@@ -1,4 +1,4 @@
-"""Watch streams: one line of JSON per event, in chunks, for as long as the client listens.
+"""Watch streams: one line of JSON or one frame of protobuf per event, in chunks, for as long as the client listens.
 
 A line is encoded once per event and form, however many clients watch. A client that does not read is cut after
 `WRITE_TIMEOUT_S`; behind it the store's bounded buffer says 410. Timeouts and bookmarks are the registry's.
@@ -18,11 +18,13 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.results import WatchEvent
 from orchestrator.base.clock import Clock
 from orchestrator.server.errors import status_body
-from orchestrator.server.negotiate import Form
+from orchestrator.server.media import Messages
+from orchestrator.server.negotiate import JSON_TYPE, PROTOBUF_TYPE, Form, Media, Offer
 from orchestrator.server.present import included
 from orchestrator.server.query import Query
 from orchestrator.web.answer import Request, Response, added_headers, cut
 from orchestrator.web.listener import when_lost
+from orchestrator.wire.kubernetes import encode_object, watch_frame
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +34,10 @@ LINES_MAX = 2048
 WRITE_EVENTS_MAX = 200
 """Events per chunk; between chunks other tasks get their turn."""
 
-_TYPES = {
-    "object": "application/json",
-    "table": "application/json;as=Table;v=v1;g=meta.k8s.io",
-    "metadata": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
-}
+_TYPES: dict[Media, str] = {"json": JSON_TYPE, "protobuf": f"{PROTOBUF_TYPE};stream=watch"}
 
-LineKey = tuple[int, str, str, str, bool]
-"""id of the item, event type, form; for tables how much of the object a row carries, and column headers or not"""
+LineKey = tuple[int, str, "Shape", bool]
+"""id of the item, event type, shape, and for tables whether column headers are in it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +45,30 @@ class Shape:
     """What one client wants its events to carry."""
 
     form: Form
+    media: Media
     include: printing.Include
 
 
 class Lines:
     """Encoded lines of recent events. Keeps the items too, so that an id is never somebody else's."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, messages: Messages) -> None:
         self._clock = clock
+        self._messages = messages
         self._lines: OrderedDict[LineKey, tuple[Item, bytes]] = OrderedDict()
 
     def line(self, resource: Resource, event: WatchEvent, shape: Shape, headers: bool = False) -> bytes:
-        """`{"type":…,"object":…}` and a newline. `headers` puts the definitions of columns into a table."""
-        key = (id(event.item), event.type, shape.form, shape.include, headers)
+        """`{"type":…,"object":…}` and a newline, or a frame of protobuf. `headers` puts the definitions of columns
+        into a table."""
+        key = (id(event.item), event.type, shape, headers)
         known = self._lines.get(key)
         if known is not None and known[0] is event.item:
             return known[1]
-        body = self._object(resource, event, shape, headers)
-        line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), body)
+        if shape.media == "protobuf":
+            line = watch_frame(event.type, self._messages.body(event.item, shape.form == "metadata"))
+        else:
+            body = self._object(resource, event, shape, headers)
+            line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), body)
         self._lines[key] = event.item, line
         if len(self._lines) > LINES_MAX:
             self._lines.popitem(last=False)
@@ -106,12 +110,14 @@ class Watchers:
         request: Request,
         resource: Resource,
         events: AsyncIterator[list[WatchEvent]],
-        form: Form,
+        offer: Offer,
         query: Query,
     ) -> Response:
         """Send `events` until they end, the client goes, or the server stops; an error is the last event."""
-        shape = Shape(form, included(query))
-        response = Response(headers={"Content-Type": _TYPES[form], "Cache-Control": "no-cache, private"})
+        shape = Shape(offer.form, offer.media, included(query))
+        response = Response(
+            headers={"Content-Type": _TYPES[offer.media], "Cache-Control": "no-cache, private"}
+        )
         response.headers.update(added_headers(request))
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -121,12 +127,12 @@ class Watchers:
         except TimeoutError:
             pass  # the client has gone, or the server stops
         except ApiError as error:
-            await _last_event(response, error)
+            await _last_event(response, error, offer.media)
         except ConnectionError:
             raise
         except Exception as error:
             log.error("watch failed", resource=resource.qualified, exc_info=error)
-            await _last_event(response, InternalError("the watch failed; list again"))
+            await _last_event(response, InternalError("the watch failed; list again"), offer.media)
         finally:
             close = getattr(events, "aclose", None)
             if close is not None:
@@ -177,5 +183,8 @@ def _expire(deadline: asyncio.Timeout) -> None:
         deadline.reschedule(asyncio.get_running_loop().time())
 
 
-async def _last_event(response: Response, error: ApiError) -> None:
+async def _last_event(response: Response, error: ApiError, media: Media) -> None:
+    if media == "protobuf":
+        await response.write(watch_frame("ERROR", encode_object(error.status())))
+        return
     await response.write(b'{"type":"ERROR","object":%b}\n' % status_body(error))

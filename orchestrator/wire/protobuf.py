@@ -18,10 +18,12 @@ Json = dict[str, Any]
 
 
 class Codec:
-    """Decodes and encodes the messages of one set of tables. Stateless but for the tables' caches."""
+    """Decodes and encodes the messages of one set of tables. Stateless but for the tables' caches and the bound."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, messages_max: int | None = None) -> None:
+        """`messages_max` bounds what one codec may decode in all: for bytes that anybody sent."""
         self._tables = tables
+        self._left = messages_max
 
     def decode(self, name: str, data: bytes | memoryview) -> Any:
         """The JSON of message `name`, such as `core_v1.Pod`. Raises `WireError` naming the field."""
@@ -34,6 +36,10 @@ class Codec:
     def _decode(self, message: Message, data: memoryview, depth: int) -> Any:
         if depth > DEPTH_MAX:
             raise WireError(f"messages are nested deeper than {DEPTH_MAX}")
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise WireError("it has too many parts")
         out: Json = {}
         for number, wire_type, value in fields(data):
             field = message.by_number.get(number)
@@ -71,6 +77,8 @@ class Codec:
 
     def _elements(self, field: Field, wire_type: int, value: Value, depth: int) -> list[Any]:
         """One element, or all of a packed list of numbers."""
+        if self._left is not None:
+            self._left -= 1
         scalar = SCALARS.get(field.type)
         if scalar is None or scalar.wire_type != VARINT or wire_type != BYTES:
             return [self._single(field, wire_type, value, depth)]
@@ -119,7 +127,7 @@ class Codec:
         if field.repeated:
             if not isinstance(value, list):
                 raise WireError(f"{type(value).__name__} found where a list belongs")
-            return b"".join(self._one(field, field.number, part, depth) for part in value)
+            return b"".join([self._one(field, field.number, part, depth) for part in value])
         return self._one(field, field.number, value, depth)
 
     def _one(self, field: Field, number: int, value: Any, depth: int) -> bytes:

@@ -64,6 +64,8 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
 
 def varint(value: int) -> bytes:
     """The encoding of a number; a negative one as its 64-bit two's complement, as `int32` and `int64` do."""
+    if 0 <= value < 128:
+        return _SHORT[value]
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 0x7F:
@@ -71,6 +73,9 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+_SHORT = [bytes((value,)) for value in range(128)]
 
 
 def number_field(number: int, value: int) -> bytes:

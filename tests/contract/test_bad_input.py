@@ -10,9 +10,13 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
+from yarl import URL
+
 from orchestrator.api.resources import BUILT_IN, Resource
+from orchestrator.wire.raw import bytes_field as _pb
 from tests.contract.api_support import Cluster
 
 SEED = int(os.environ.get("BAD_INPUT_SEED", "7"))
@@ -264,3 +268,111 @@ async def test_bent_objects_are_refused_or_taken_but_never_break_the_server(read
         if resource.stored:  # what was taken can be read, shown and described
             table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
             assert (await ready.call("GET", collection(resource), headers=table))[0] == 200, resource
+
+
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+MAPS = "/api/v1/namespaces/default/configmaps"
+MIB = 1024 * 1024
+_ALIASES = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
+    b"%c: &%c [%b]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(ord("b"), ord("k"))
+)
+BODIES: dict[str, tuple[str, bytes, int, str]] = {
+    "deep lists": (JSON, b"[" * 100_000, 400, "nested deeper"),
+    "deep objects": (JSON, b'{"a":' * 300 + b"1" + b"}" * 300, 400, "nested deeper"),
+    "deep YAML": (YAML, b"[" * 20_000, 400, "nested deeper"),
+    "deep YAML by indentation": (YAML, b"".join(b" " * n + b"a:\n" for n in range(250)), 400, "nested deeper"),
+    "alias bomb": (YAML, _ALIASES, 400, "once aliases are expanded"),
+    "alias of itself": (YAML, b"a: &a [*a]", 400, "contains itself"),
+    "large YAML": (YAML, b"- a\n" * 60_000, 400, "must be an object"),
+    "YAML of too many parts": (YAML, b"- a\n" * 700_000, 400, "once aliases are expanded"),
+    "not UTF-8": (JSON, b'{"metadata":{"name":"\xff"}}', 400, "malformed JSON"),
+    "YAML not UTF-8": (YAML, b"metadata: {name: \xff}", 400, "not UTF-8"),
+    "half a surrogate": (JSON, b'{"metadata":{"name":"\\ud800"}}', 400, "malformed JSON"),
+    "NaN": (JSON, b'{"metadata":{"name":NaN}}', 400, "malformed JSON"),
+    "Infinity": (YAML, b"metadata: {name: .inf}", 400, "has no JSON form"),
+    "an infinite number": (JSON, b'{"x":1e999}', 400, "out of range"),
+    "a huge integer": (JSON, b"{\"x\":" + b"9" * 400 + b"}", 400, ""),
+    "an integer of 65 bits": (JSON, b'{"x":9223372036854775808}', 400, "64 bits"),
+    "a YAML integer of 65 bits": (YAML, b"x: 9223372036854775808", 400, "64 bits"),
+    "a megabyte of small objects": (JSON, b'{"x":[' + b"{}," * (MIB // 2) + b"{}]}", 413, "too many parts"),
+    "a megabyte of small fields": (JSON, b"{" + b",".join(b'"%d":0' % n for n in range(250_000)) + b"}", 413, ""),
+    "protobuf of small parts": (
+        PROTOBUF, b"k8s\0" + _pb(1, b"\n\x02v1\x12\x03Pod") + _pb(2, _pb(2, b"\x12\0" * 900_000)),
+        400, "too many parts",
+    ),
+    "deep protobuf": (PROTOBUF, b"k8s\0" + b"\x12\x7f" * 500, 400, "malformed protobuf"),
+    "beyond three MiB": (JSON, b'{"x":"' + b"x" * 3 * MIB + b'"}', 413, "limit is"),
+}  # fmt: skip
+
+
+async def test_bombs_are_refused_and_the_loop_goes_on(ready: Cluster) -> None:
+    """Each body is met with a Status while somebody else's requests are answered."""
+    surprises = []
+    for name, (content_type, body, code, message) in BODIES.items():
+        request = ready.admin.post(
+            ready.base + MAPS, data=BytesIO(body), headers={"Content-Type": content_type}
+        )
+        async with request as response:
+            status, answer = response.status, await response.json()
+        found = (status, answer.get("kind"), answer.get("code"))
+        if found != (code, "Status", code) or message not in answer["message"]:
+            surprises.append((name, status, str(answer)[:300]))
+        assert (await ready.call("GET", MAPS))[0] == 200
+    assert surprises == []
+
+
+async def test_large_yaml_is_read_like_small_yaml(ready: Cluster) -> None:
+    text = "x" * 50_000
+    body = f"metadata: {{name: big}}\ndata:\n  k: {text}\n  k: {text}\n".encode()
+    headers = {"Content-Type": YAML}
+    status, answer, response = await ready.call("POST", MAPS, body, headers=headers)
+    assert status == 201 and answer["data"] == {"k": text}
+    assert response.headers["Warning"] == '299 - "duplicate field \\"data.k\\""'
+    status, answer, _ = await ready.call("POST", f"{MAPS}?fieldValidation=Strict", body, headers=headers)
+    assert status == 400 and "duplicate field" in answer["message"]
+    apply = {"Content-Type": "application/apply-patch+yaml"}
+    body = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: applied}}\ndata: {{k: {text}}}\n".encode()
+    status, answer, _ = await ready.call("PATCH", f"{MAPS}/applied?fieldManager=me", body, headers=apply)
+    assert status == 201 and answer["data"] == {"k": text}
+    assert (await ready.call("POST", MAPS, body, headers=apply))[0] == 415
+
+
+PATHS: list[tuple[str, int]] = [
+    ("/api/v1/namespaces/default/configmaps/a%2fb", 400),
+    ("/api/v1/namespaces/default%2f..%2fkube-system/configmaps", 400),
+    ("/api/v1/namespaces/%2e%2e/configmaps", 400),
+    ("/api/v1/namespaces/default/configmaps/%00", 400),
+    ("/api/v1/namespaces/default/configmaps/%ff", 400),
+    ("/api/v1/namespaces/default/configmaps/a%25b", 400),
+    ("/api//v1/namespaces", 404),
+    ("//api/v1/namespaces", 404),
+    ("/api/v1/namespaces//configmaps", 404),
+    ("/API/v1/namespaces", 404),
+    ("/api/V1/namespaces", 404),
+    ("/api/v1/Namespaces", 404),
+    ("/api/v1/namespaces/default/configmaps/a/b/c", 404),
+    ("/apis/apps", 200),
+    ("/nothing", 404),
+    ("/api/v1/namespaces/default/configmaps?continue=zz", 400),
+    ("/api/v1/namespaces/default/configmaps?resourceVersion=x", 400),
+    ("/api/v1/namespaces/default/configmaps?resourceVersion=-1", 400),
+    ("/api/v1/namespaces/default/configmaps?resourceVersion=99999999999999999999999", 400),
+    ("/api/v1/namespaces/default/configmaps?resourceVersion=999999999", 504),
+    ("/api/v1/namespaces/default/configmaps/a?resourceVersion=999999999", 504),
+    ("/api/v1/namespaces/default/configmaps?limit=x", 400),
+    ("/api/v1/namespaces/default/configmaps?labelSelector=%00", 400),
+    ("/api/v1/namespaces/default/configmaps?labelSelector=" + "(" * 5000, 400),
+    ("/api/v1/namespaces/default/configmaps?fieldSelector=%ff%3D1", 400),
+    ("/api/v1/namespaces/default/configmaps?" + "a=b&" * 600, 400),
+]
+
+
+async def test_tricks_with_paths_and_queries_are_told_by_a_status(ready: Cluster) -> None:
+    surprises = []
+    for path, code in PATHS:
+        url = URL(ready.base + path, encoded=True)
+        async with ready.admin.get(url) as answer:
+            body = await answer.json()
+        if answer.status != code or (code >= 400 and (body["kind"], body["code"]) != ("Status", code)):
+            surprises.append((path[:100], answer.status, body))
+    assert surprises == []

@@ -475,7 +475,7 @@ async def test_openapi_is_linked_by_hash(cluster: Cluster) -> None:
 
 async def test_plain_paths(cluster: Cluster) -> None:
     status, text, _ = await cluster.call("GET", "/no/such/page")
-    assert (status, text) == (404, "404 page not found\n")
+    assert (status, text["reason"]) == (404, "NotFound")
     _, version, _ = await cluster.call("GET", "/version")
     assert (version["major"], version["minor"], version["gitVersion"]) == ("1", "36", "v1.36.0")
     _, text, _ = await cluster.call("GET", "/readyz?verbose")
