@@ -41,6 +41,7 @@ from orchestrator.base.looptime import LoopTime
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
 from orchestrator.informer.cache import Informers
+from orchestrator.registry.custom_kinds import CustomKinds
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
@@ -176,6 +177,7 @@ class Daemon:
             self._authorizer,
         )
         self._stack.push_async_callback(registry.close)
+        self.custom = CustomKinds(self.table, self.schemas, strategies, registry.views)
         return registry
 
     def _serve(
@@ -241,6 +243,7 @@ class Daemon:
             )
         informers = Informers(admin, self._supervisor("informers"), self.clock)
         access.connect(informers)
+        informers.of(table.CUSTOMRESOURCEDEFINITIONS).on_change(self.custom.changed)
         keeper = FairnessKeeper(
             admin, informers, api.fairness, self._supervisor("priority and fairness"), self.clock
         )

@@ -42,5 +42,11 @@ class Strategy(Protocol):
         The registry takes new and releases old claims in the transaction that writes the object.
         """
 
+    def ending(self, obj: Object, now: str) -> Object:
+        """`obj` as a delete request finds it: with the finalizers and conditions that deletion itself brings.
+
+        `now` is the time as objects have it.
+        """
+
     def grace_period_s(self, obj: Object, requested_s: int | None) -> int:
         """Seconds between a delete request and removal; 0 removes at once. Only pods have more than 0."""

@@ -387,7 +387,8 @@ class Writer:
         await self._admission.admit(self._request(target, None, old))
         strategy = self._strategy(target.resource)
         grace_s = strategy.grace_period_s(old, options.grace_period_s)
-        step = deletion.plan(old, options, grace_s, self._clock.now_s())
+        now_s = self._clock.now_s()
+        step = deletion.plan(strategy.ending(old, timestamp(now_s)), options, grace_s, now_s)
         if step.action == "keep":
             return Deleted(entry.item, gone=False)
         if options.dry_run:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.api.resources import Resource, ResourceTable, Subresource
+from orchestrator.api.versions import priority
 from orchestrator.server.errors import HEADERS, NO_CACHE, status_answer, unknown_resource
 from orchestrator.server.negotiate import media_ranges
 from orchestrator.web.answer import Answer, Request, header
@@ -86,11 +87,14 @@ def _aggregated_version(accept: str) -> str:
 
 
 def _groups(rows: Iterable[Resource]) -> dict[str, dict[str, list[Resource]]]:
-    """Group → version → rows, all in the table's order."""
+    """Group → version, preferred first → rows; groups and rows in the table's order."""
     groups: dict[str, dict[str, list[Resource]]] = {}
     for row in rows:
         groups.setdefault(row.group, {}).setdefault(row.version, []).append(row)
-    return groups
+    return {
+        name: {version: versions[version] for version in sorted(versions, key=priority)}
+        for name, versions in groups.items()
+    }
 
 
 # legacy

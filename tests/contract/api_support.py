@@ -26,6 +26,7 @@ from orchestrator.auth.tokens import ServiceAccountTokens
 from orchestrator.base.clock import SystemClock
 from orchestrator.pki.authority import Authority, CertificateSpec, ensure_signing_key
 from orchestrator.pki.tls import client_context, server_context
+from orchestrator.registry.custom_kinds import CustomKinds
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.strategies import built_in
 from orchestrator.server.app import ApiServer
@@ -66,6 +67,7 @@ class Cluster:
     bindings: Held
     admin_tls: ssl.SSLContext
     rbac: Rbac
+    custom: CustomKinds
 
     async def call(
         self,
@@ -140,7 +142,7 @@ async def served(directory: Path, schemas: Schemas, disk: Disk | None = None) ->
     ]
     yield Cluster(
         f"https://127.0.0.1:{port}", port, registry, app, *sessions, ca, roles, bindings,
-        client_context(trusted, admin), rbac,
+        client_context(trusted, admin), rbac, CustomKinds(table, schemas, strategies, registry.views),
     )  # fmt: skip
     for session in sessions:
         await session.close()

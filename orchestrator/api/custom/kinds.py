@@ -87,7 +87,7 @@ class CustomKind:
 
     def __init__(
         self, name: str, versions: dict[str, CustomVersion], served: tuple[str, ...], storage: str,
-        *, ending: bool, webhook: bool,
+        *, generation: int, ending: bool, webhook: bool,
     ) -> None:  # fmt: skip
         self.name = name
         """The definition's, such as `shirts.stable.example.com`."""
@@ -95,6 +95,8 @@ class CustomKind:
         """All, by their names; also those that are not served."""
         self.served = served
         self.storage = storage
+        self.generation = generation
+        """That of the definition."""
         self.ending = ending
         """Whether the definition is being deleted: then nothing is created any more."""
         self.webhook = webhook
@@ -124,7 +126,11 @@ class CustomKind:
             versions[version["name"]] = CustomVersion(row, version, _deprecation(row, version))
         served = tuple(version["name"] for version in spec["versions"] if version.get("served"))
         webhook = (spec.get("conversion") or {}).get("strategy") == "Webhook"
-        return cls(crd["metadata"]["name"], versions, served, storage, ending=ending, webhook=webhook)
+        metadata = crd["metadata"]
+        generation = metadata.get("generation", 1)
+        return cls(
+            metadata["name"], versions, served, storage, generation=generation, ending=ending, webhook=webhook
+        )
 
 
 def is_served(crd: Object) -> bool:

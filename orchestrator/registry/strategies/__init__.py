@@ -10,6 +10,7 @@ from orchestrator.api import resources as table
 from orchestrator.api.resources import Resource
 from orchestrator.base.clock import Clock
 from orchestrator.registry.strategies.api_services import APIServiceStrategy
+from orchestrator.registry.strategies.autoscaling import HorizontalPodAutoscalerStrategy
 from orchestrator.registry.strategies.base import BaseStrategy
 from orchestrator.registry.strategies.certificates import CertificateSigningRequestStrategy
 from orchestrator.registry.strategies.config_data import ConfigMapStrategy, SecretStrategy
@@ -92,6 +93,8 @@ _BY_RESOURCE: dict[Resource, Callable[[Resource], Strategy]] = {
     table.DAEMONSETS: DaemonSetStrategy,
     table.JOBS: JobStrategy,
     table.CRONJOBS: CronJobStrategy,
+    table.HORIZONTALPODAUTOSCALERS: HorizontalPodAutoscalerStrategy,
+    table.HORIZONTALPODAUTOSCALERS_V1: HorizontalPodAutoscalerStrategy,
     table.PODDISRUPTIONBUDGETS: PodDisruptionBudgetStrategy,
     table.PRIORITYCLASSES: PriorityClassStrategy,
     table.LIMITRANGES: LimitRangeStrategy,

@@ -94,6 +94,9 @@ class BaseStrategy:
     def claims(self, obj: Object) -> frozenset[str]:
         return _NO_CLAIMS
 
+    def ending(self, obj: Object, now: str) -> Object:
+        return obj
+
     def grace_period_s(self, obj: Object, requested_s: int | None) -> int:
         return 0
 

@@ -17,6 +17,10 @@ from orchestrator.api.item import Object
 from orchestrator.registry.strategies.base import BaseStrategy, with_field, with_generation
 from orchestrator.registry.strategies.meta import validate_meta
 
+_UNQUALIFIED = (
+    'metadata.finalizers: "%s": prefer a domain-qualified finalizer name including a path (/) to avoid accidental'
+    " conflicts with other finalizer writers"
+)
 ENDING = "create not allowed while custom resource definition is terminating"
 
 
@@ -57,7 +61,12 @@ class CustomStrategy(BaseStrategy):
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
         deprecation = self._version(new).deprecation
-        return [deprecation] if deprecation else []
+        found = [deprecation] if deprecation else []
+        finalizers = new["metadata"].get("finalizers")
+        if finalizers:
+            before = (old["metadata"].get("finalizers") or ()) if old is not None else ()
+            found += [_UNQUALIFIED % name for name in finalizers if name not in before and "/" not in name]
+        return found
 
     def _version(self, obj: Object) -> CustomVersion:
         return self._kind.version_of(obj)

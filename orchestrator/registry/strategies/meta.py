@@ -17,6 +17,7 @@ from orchestrator.registry.strategies import causes
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 
 _STANDARD_FINALIZERS = ("orphan", "foregroundDeletion", "kubernetes")
+_EXTENDED = ("apiextensions.k8s.io", "apiregistration.k8s.io")
 _NO_OWNERS = ("v1", "Event")
 _NAME_RULES: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("", "namespaces"): names.is_dns1123_label,
@@ -26,6 +27,7 @@ _NAME_RULES: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("rbac.authorization.k8s.io", "rolebindings"): names.is_path_segment,
     ("rbac.authorization.k8s.io", "clusterroles"): names.is_path_segment,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): names.is_path_segment,
+    ("apiregistration.k8s.io", "apiservices"): names.is_path_segment,
     ("certificates.k8s.io", "certificatesigningrequests"): names.is_path_segment,
     ("networking.k8s.io", "ipaddresses"): names.is_strict_ip,
 }
@@ -41,8 +43,12 @@ def validate_meta(obj: Object, resource: Resource) -> list[Cause]:
     annotations = metadata.get("annotations")
     if annotations:
         found += validate_annotations(annotations, "metadata.annotations")
-    for at, name in enumerate(metadata.get("finalizers") or ()):
-        found += validate_finalizer(name, f"metadata.finalizers[{at}]")
+    finalizers = metadata.get("finalizers")
+    if finalizers:
+        extended = resource.columns is not None or resource.group in _EXTENDED
+        rule = _validate_plain_finalizer if extended else validate_finalizer
+        for at, name in enumerate(finalizers):
+            found += rule(name, f"metadata.finalizers[{at}]")
     owners = metadata.get("ownerReferences")
     if owners:
         found += _validate_owners(owners)
@@ -106,9 +112,14 @@ def validate_annotations(annotations: Mapping[str, str], field: str) -> list[Cau
     return found
 
 
+def _validate_plain_finalizer(name: str, field: str) -> list[Cause]:
+    """Where any qualified name does: custom objects, and the kinds that extend the API."""
+    return causes.problems(field, name, names.is_qualified_name(name))
+
+
 def validate_finalizer(name: str, field: str) -> list[Cause]:
     """A qualified name; without a prefix only Kubernetes' own few."""
-    found = causes.problems(field, name, names.is_qualified_name(name))
+    found = _validate_plain_finalizer(name, field)
     if not found and "/" not in name and name not in _STANDARD_FINALIZERS:
         found.append(
             causes.invalid_value(
