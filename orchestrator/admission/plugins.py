@@ -3,18 +3,25 @@
 import random
 
 from orchestrator.admission.certificates import CertificateRequests
-from orchestrator.admission.chain import Plugin, Reader
+from orchestrator.admission.chain import Plugin
 from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
 from orchestrator.admission.escalation import Holdings, RbacEscalation
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
 from orchestrator.admission.node_restriction import NodeRestriction
 from orchestrator.admission.priority import Priority
 from orchestrator.admission.service_account import ServiceAccount
+from orchestrator.admission.volumes import (
+    ClaimResize,
+    DefaultIngressClass,
+    DefaultStorageClass,
+    Lister,
+    StorageProtection,
+)
 from orchestrator.base.clock import Clock
 
 
 def default_plugins(
-    reader: Reader, holdings: Holdings, clock: Clock, rng: random.Random
+    reader: Lister, holdings: Holdings, clock: Clock, rng: random.Random
 ) -> tuple[Plugin, ...]:
     """`reader` reads the newest state, such as `orchestrator.registry.storage.Storage`; `holdings` is the
     authorizer."""
@@ -25,5 +32,9 @@ def default_plugins(
         RbacEscalation(reader, holdings),
         Priority(reader),
         DefaultTolerationSeconds(),
+        DefaultStorageClass(reader),
+        StorageProtection(),
+        ClaimResize(reader),
         CertificateRequests(holdings),
+        DefaultIngressClass(reader),
     )

@@ -19,6 +19,7 @@ from orchestrator.api.resources import (
     ENDPOINTSLICES,
     NAMESPACES,
     PRIORITYCLASSES,
+    SERVICECIDRS,
     SERVICES,
     Resource,
 )
@@ -41,6 +42,7 @@ async def write(client: Client, *, service_cidr: str, dns_address: str) -> None:
         *(_ensure_role(client, role) for role in policy.cluster_roles()),
         *(_ensure_role(client, binding) for binding in policy.cluster_role_bindings()),
         *(_ensure(client, PRIORITYCLASSES, _priority_class(name, value)) for name, value in SYSTEM.items()),
+        _ensure_range(client, service_cidr),
         _ensure(client, SERVICES, _service("kubernetes", "default", api, _API_PORTS, _API_LABELS)),
         _ensure(client, SERVICES, _service("kube-dns", "kube-system", dns_address, _DNS_PORTS, _DNS_LABELS)),
     ))  # fmt: skip
@@ -104,6 +106,27 @@ async def keep(client: Client, resource: Resource, obj: Object, fields: tuple[st
         return
     if any(found.get(field) != obj.get(field) for field in fields):
         await client.update(resource, {**found, **{field: obj[field] for field in fields}})
+
+
+async def _ensure_range(client: Client, service_cidr: str) -> None:
+    """The range that Services get addresses from, and that it is in use."""
+    spec = {"cidrs": [service_cidr]}
+    kind = {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}}
+    await _ensure(client, SERVICECIDRS, {**kind, "spec": spec})
+    found = await client.get(SERVICECIDRS, "kubernetes")
+    if (found.get("status") or {}).get("conditions"):
+        return
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "lastTransitionTime": found["metadata"]["creationTimestamp"],
+        "reason": "",
+        "message": "Kubernetes Service CIDR is ready",
+    }
+    try:
+        await client.update(SERVICECIDRS, {**found, "status": {"conditions": [ready]}}, subresource="status")
+    except Conflict:  # Another server said so at the same time.
+        return
 
 
 async def _ensure_role(client: Client, wanted: Object) -> None:

@@ -128,6 +128,7 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         {"verbs": ["delete", "deletecollection", "patch", "update"], "apiGroups": ["*"], "resources": ["*"]},
         _rule("", ("configmaps", "endpoints", "pods", "secrets", "serviceaccounts", "serviceaccounts/token"),
               ("create",)),
+        _rule("apiregistration.k8s.io", ("apiservices",), ("create",)),
         _rule("apps", ("controllerrevisions", "replicasets"), ("create",)),
         _rule("discovery.k8s.io", ("endpointslices",), ("create",)),
         _rule("coordination.k8s.io", ("leases",), ("create",)),

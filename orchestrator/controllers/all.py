@@ -6,6 +6,7 @@ from orchestrator.api.resources import ResourceTable
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers.apiservice import ApiServiceController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
@@ -17,6 +18,7 @@ from orchestrator.controllers.podgc import PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
+from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.informer.controller import Controller
 
@@ -29,6 +31,7 @@ def build(
     `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes.
     """
     return [
+        ApiServiceController(client, clock, recorder, table),
         ServiceAccountController(client, clock, recorder),
         RootCaPublisher(client, clock, recorder, ca_pem),
         NodeIpamController(client, clock, recorder, pod_cidr),
@@ -41,6 +44,7 @@ def build(
         NamespaceController(client, clock, recorder, table),
         GarbageCollector(client, clock, recorder, table),
         PodGarbageCollector(client, clock, recorder),
+        StorageProtectionController(client, clock, recorder),
     ]
 
 

@@ -82,6 +82,10 @@ class Storage:
         entry = await self.get(resource.key(namespace, name))
         return entry.item if entry is not None else None
 
+    async def all(self, resource: Resource) -> list[Item]:
+        """Every object of a resource that has a handful of them: admission's `Lister`."""
+        return [entry.item for entry in (await self.range(resource.key_prefix())).entries]
+
     async def range(
         self, prefix: str, start_after: str = "", limit: int = 0, revision: int = 0
     ) -> RangeResult:

@@ -24,6 +24,9 @@ class Objects:
     async def find(self, resource: Resource, namespace: str, name: str) -> Item | None:
         return self.held.get((resource.plural, namespace, name))
 
+    async def all(self, resource: Resource) -> list[Item]:
+        return [item for (plural, _, _), item in self.held.items() if plural == resource.plural]
+
 
 @pytest.fixture
 def objects() -> Objects:
