@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.api import events
+from orchestrator.api import autoscaling, events
 from orchestrator.api.errors import InternalError
 from orchestrator.api.item import Item, Object, decode, encode
 from orchestrator.api.resources import Resource, ResourceTable
@@ -37,6 +37,7 @@ class Conversion:
 
 
 BUILT_IN: dict[tuple[str, str], Conversion] = {
+    ("autoscaling/v1", "horizontalpodautoscalers"): Conversion(autoscaling.to_v1, autoscaling.to_v2),
     ("events.k8s.io/v1", "events"): Conversion(events.to_new, events.to_core),
 }
 """By `apiVersion` and plural of the row that is not kept itself, such as `("autoscaling/v1",

@@ -211,6 +211,10 @@ HORIZONTALPODAUTOSCALERS = Resource(
     "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short_names=("hpa",),
     categories=("all",), subresources=(_status("HorizontalPodAutoscaler"),),
 )  # fmt: skip
+HORIZONTALPODAUTOSCALERS_V1 = Resource(
+    "autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short_names=("hpa",),
+    categories=("all",), subresources=(_status("HorizontalPodAutoscaler"),), stored_as=("autoscaling", "v2"),
+)  # fmt: skip
 PODDISRUPTIONBUDGETS = Resource(
     "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short_names=("pdb",),
     subresources=(_status("PodDisruptionBudget"),),
@@ -350,7 +354,7 @@ BUILT_IN: tuple[Resource, ...] = (
     NEW_EVENTS,
     SELFSUBJECTREVIEWS, TOKENREVIEWS,
     LOCALSUBJECTACCESSREVIEWS, SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS, SUBJECTACCESSREVIEWS,
-    HORIZONTALPODAUTOSCALERS,
+    HORIZONTALPODAUTOSCALERS, HORIZONTALPODAUTOSCALERS_V1,
     CRONJOBS, JOBS,
     CERTIFICATESIGNINGREQUESTS,
     INGRESSCLASSES, INGRESSES, IPADDRESSES, NETWORKPOLICIES, SERVICECIDRS,

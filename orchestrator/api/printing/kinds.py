@@ -29,7 +29,9 @@ from orchestrator.api.printing.duration import UNKNOWN, age
 from orchestrator.api.printing.extensions import PRINTERS as EXTENSIONS
 from orchestrator.api.printing.networking import PRINTERS as NETWORKING
 from orchestrator.api.printing.pods import PODS
+from orchestrator.api.printing.policies import PRINTERS as POLICIES
 from orchestrator.api.printing.storage import PRINTERS as STORAGE
+from orchestrator.api.printing.workloads import PRINTERS as WORKLOADS
 from orchestrator.api.resources import Resource
 
 _SHOWN_MAX = 3
@@ -405,7 +407,9 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("discovery.k8s.io", "endpointslices"): _ENDPOINTSLICES,
     ("rbac.authorization.k8s.io", "rolebindings"): _BINDINGS,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _BINDINGS,
+    **POLICIES,
     **STORAGE,
+    **WORKLOADS,
     **NETWORKING,
     **EXTENSIONS,
 }
