@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from orchestrator.api import openapi_gnostic
+from orchestrator.api.custom.openapi import REFERRED, component_name, components, simplified
 from orchestrator.api.errors import NotFound
-from orchestrator.api.openapi_paths import paths, root
+from orchestrator.api.openapi_more import discovery_item, discovery_paths
+from orchestrator.api.openapi_paths import camel, paths, root
 from orchestrator.api.openapi_v2 import swagger
 from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Schemas
@@ -23,12 +25,13 @@ from orchestrator.api.schema_bundle import Bundle, Definition
 from orchestrator.api.schema_fast import INT_OR_STRING, QUANTITY
 from orchestrator.api.schema_node import KEY_DEFAULTS
 
-_REVISION = 1
+_REVISION = 2
 """Counts changes to the rendering below, so that clients' caches notice them."""
 _KEPT_MAX = 64
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _ALWAYS = (f"{_META}DeleteOptions", f"{_META}Status", f"{_META}Patch", f"{_META}WatchEvent")
 _PREFIX = "#/components/schemas/"
+_DISCOVERY_MEDIA = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 
 Json = dict[str, Any]
 
@@ -45,13 +48,13 @@ class OpenAPI:
         """Body of `/openapi/v3`: where each document is, with its hash."""
         found = {
             path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._hash(path, rows)}"}
-            for path, rows in sorted(self._groups().items())
+            for path, rows in sorted({**self._groups(), **self._discovered()}.items())
         }
         return msgspec.json.encode({"paths": found})
 
     def document(self, path: str) -> tuple[bytes, str]:
         """Body and ETag of `/openapi/v3/<path>`, path being `api/v1` or `apis/apps/v1`. Raises `NotFound`."""
-        rows = self._groups().get(path)
+        rows = self._groups().get(path) or self._discovered().get(path)
         if rows is None:
             raise NotFound("the server could not find the requested resource")
         etag = self._hash(path, rows)
@@ -69,28 +72,34 @@ class OpenAPI:
 
     def render(self, path: str) -> Json:
         """The document as a dictionary of the caller's own."""
-        rows = self._groups()[path]
-        found: Json = {}
-        wanted: list[str] = [*_ALWAYS]
+        rows = self._groups().get(path, [])
+        found, wanted = self._discovery_of(path, rows)
         extra: Json = {}
         for row in rows:
-            schema = self._schemas.name(row) or self._stand_in(row, extra)
+            schema = self._schemas.name(row) or self._custom(row, extra)
             subs = {
                 sub.name: self._sub_schema(row, sub.group, sub.version, sub.kind) for sub in row.subresources
             }
             found.update(paths(row, schema, subs))
             wanted += [schema, f"{schema}List", *subs.values()]
-        components = _Components(self._schemas.bundle).closure([name for name in wanted if name not in extra])
+        wanted += REFERRED if extra else ()
+        known = _Components(self._schemas.bundle).closure([name for name in wanted if name not in extra])
         return {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": self._schemas.bundle.version},
             "paths": dict(sorted(found.items())),
-            "components": {"schemas": dict(sorted((components | extra).items()))},
+            "components": {"schemas": dict(sorted((known | extra).items()))},
         }
 
     def _swagger(self) -> Json:
-        groups = sorted(self._groups())
-        return swagger([self.render(path) for path in groups], self._schemas.bundle.version)
+        groups = sorted({**self._groups(), **self._discovered()})
+        documents = [self.render(path) for path in groups]
+        custom = {component_name(row) for row in self._table if row.columns is not None}
+        for document in documents:
+            schemas = document["components"]["schemas"]
+            for name in custom & schemas.keys():
+                schemas[name] = simplified(schemas[name])
+        return swagger(documents, self._schemas.bundle.version)
 
     def _swagger_hash(self, form: str) -> str:
         joined = "".join(self._hash(path, rows) for path, rows in sorted(self._groups().items()))
@@ -116,14 +125,38 @@ class OpenAPI:
         facts = (
             f"{_REVISION} {self._schemas.bundle.version} {path} {sorted(rows, key=lambda row: row.plural)}"
         )
+        for row in rows:
+            version = self._schemas.custom.get((row.group, row.version, row.kind))
+            if row.columns is not None and version is not None:
+                facts += version.digest
         return hashlib.sha256(facts.encode()).hexdigest()[:32].upper()
+
+    def _discovered(self) -> dict[str, list[Resource]]:
+        """Paths of documents that describe discovery, with the rows that they stand for."""
+        found: dict[str, list[Resource]] = {"apis": []}
+        for row in self._table:
+            found.setdefault(f"apis/{row.group}" if row.group else "api", []).append(row)
+        return found
+
+    def _discovery_of(self, path: str, rows: list[Resource]) -> tuple[Json, list[str]]:
+        """The path of a discovery document, and the definitions that it and every document need."""
+        of = rows or self._discovered()[path]
+        group = of[0].group if of else None
+        name = camel(of[0]) if rows else camel(of[0]).removesuffix(of[0].version.capitalize()) if of else ""
+        at, operation_id, kind = discovery_paths(group, name, bool(rows))
+        schema = f"{_META}{kind}"
+        item = discovery_item(operation_id, kind, {"$ref": _PREFIX + schema}, _DISCOVERY_MEDIA)
+        return {at or f"/{path}/": item}, [schema, *(_ALWAYS if rows else ())]
 
     def _sub_schema(self, row: Resource, group: str, version: str, kind: str) -> str:
         return self._schemas.name((group, version, kind) if version else (row.group, row.version, kind)) or ""
 
-    def _stand_in(self, row: Resource, extra: Json) -> str:
-        """A definition for a kind without a schema: an object of which anything is said."""
-        name = ".".join([*reversed(row.group.split(".")), row.version, row.kind])
+    def _custom(self, row: Resource, extra: Json) -> str:
+        """The components of a custom kind; of any other without a schema, an object of which anything is said."""
+        name, version = component_name(row), self._schemas.custom.get((row.group, row.version, row.kind))
+        if version is not None:
+            extra.update(components(version))
+            return name
         gvk = {"group": row.group, "kind": row.kind, "version": row.version}
         for suffix in ("", "List"):
             extra[name + suffix] = {
