@@ -100,6 +100,7 @@ def _status(kind: str, group: str = "", version: str = "") -> Subresource:
 
 _SCALE = Subresource("scale", "Scale", STATUS_VERBS, "autoscaling", "v1")
 _CONNECT = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
 
 PODS = Resource(
     "", "v1", "Pod", "pods", short_names=("po",), categories=("all",),
@@ -111,6 +112,7 @@ PODS = Resource(
         Subresource("exec", "PodExecOptions", _CONNECT),
         Subresource("log", "Pod", ("get",)),
         Subresource("portforward", "PodPortForwardOptions", _CONNECT),
+        Subresource("proxy", "PodProxyOptions", _PROXY),
         _status("Pod"),
     ),
     selectable=(
@@ -127,14 +129,15 @@ NAMESPACES = Resource(
 NODES = Resource(
     "", "v1", "Node", "nodes", namespaced=False, short_names=("no",), prefix="minions",
     subresources=(
-        Subresource("proxy", "NodeProxyOptions", ("create", "delete", "get", "patch", "update")),
+        Subresource("proxy", "NodeProxyOptions", _PROXY),
         _status("Node"),
     ),
     selectable=("spec.unschedulable",),
 )  # fmt: skip
 SERVICES = Resource(
     "", "v1", "Service", "services", short_names=("svc",), categories=("all",), prefix="services/specs",
-    subresources=(_status("Service"),), selectable=("spec.clusterIP", "spec.type"),
+    subresources=(Subresource("proxy", "ServiceProxyOptions", _PROXY), _status("Service")),
+    selectable=("spec.clusterIP", "spec.type"),
 )  # fmt: skip
 ENDPOINTS = Resource("", "v1", "Endpoints", "endpoints", short_names=("ep",), singular="endpoints",
                      prefix="services/endpoints")  # fmt: skip

@@ -4,6 +4,7 @@ The order is: identify, read the path, wait for a seat (`server.fairness`), auth
 `Status` below `/api` and `/apis`, and nothing that went wrong inside is told to a client.
 """
 
+import random
 import time
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ from orchestrator.server.metrics import Metrics
 from orchestrator.server.openapi import openapi_answer
 from orchestrator.server.paths import RequestInfo
 from orchestrator.server.present import Presenter
+from orchestrator.server.proxy import Proxy
 from orchestrator.server.query import Query
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
@@ -86,8 +88,9 @@ class ApiServer:
         messages = Messages()
         self._watchers = Watchers(Lines(clock, messages))
         reviews = Reviews(authorizer, tokens, registry)
+        proxies = self._proxies = Proxy(registry, relay, random.Random())
         self._handlers = Handlers(
-            registry, Presenter(clock, messages), self._watchers, reviews, relay
+            registry, Presenter(clock, messages), self._watchers, reviews, relay, proxies
         )
         self.metrics = metrics or Metrics()
         self._inflight = self.metrics.inflight
@@ -99,6 +102,7 @@ class ApiServer:
         """End every watch and drop connections to agents; call before the listener closes."""
         self._watchers.stop()
         self._gate.close()
+        await self._proxies.close()
         await self._relay.close()
         await self._yaml.close()
 

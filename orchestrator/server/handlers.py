@@ -31,6 +31,7 @@ from orchestrator.server.errors import unknown_resource
 from orchestrator.server.media import HEADERS_OF, has_message, plain_answer
 from orchestrator.server.paths import RequestInfo
 from orchestrator.server.present import Presenter, body_answer, list_answer, warning_headers
+from orchestrator.server.proxy import Proxy
 from orchestrator.server.query import Query
 from orchestrator.server.relay import Relay
 from orchestrator.server.reviews import Reviews
@@ -95,12 +96,14 @@ class Handlers:
         watchers: Watchers,
         reviews: Reviews,
         relay: Relay,
+        proxies: Proxy,
     ) -> None:
         self._registry = registry
         self._presenter = presenter
         self._watchers = watchers
         self._reviews = reviews
         self._relay = relay
+        self._proxies = proxies
         self._verbs: dict[str, Verb] = {
             "get": self._get,
             "list": self._list,
@@ -135,7 +138,8 @@ class Handlers:
             sub = resource.subresource(info.subresource)
             if sub is None or not info.name:
                 raise unknown_resource()
-            _check_allowed(info.verb, sub)
+            if info.verb or sub.name != "proxy":  # An application may be asked for its OPTIONS, say.
+                _check_allowed(info.verb, sub)
             return self._below.get(sub.name) or self._verbs[info.verb]
         _check_place(info, resource)
         if info.verb not in resource.verbs:
@@ -228,7 +232,7 @@ class Handlers:
         return await self._relay.log(call.request, call.info.namespace, call.info.name, call.query)
 
     async def _proxy(self, call: Call) -> Response:
-        return await self._relay.node(call.request, call.info.name, call.info.rest, call.query_text)
+        return await self._proxies.answer(call.request, call.info, call.query_text)
 
     async def _bind(self, call: Call) -> Response:
         obj, options = await _body(call, self._options(call, "CreateOptions"))

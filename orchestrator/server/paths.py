@@ -4,7 +4,8 @@ Pure. The result is what authorization sees, so nothing here may be more generou
 segments that could mean two things (`..`, an encoded slash, an empty segment) are refused.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from orchestrator.api.access import Attributes
@@ -20,8 +21,8 @@ VERBS = {
     "DELETE": "delete",
 }
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
-_REST_OF_PATH = ("proxy",)
-"""Subresources behind which a path of somebody else begins."""
+_PROXY = re.compile(r"(/api/v1/(?:namespaces/[^/]+/(?:pods|services)|nodes)/[^/]+/proxy)(/.*)", re.DOTALL)
+"""Behind these a path of somebody else begins, with rules of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class RequestInfo:
     """One request. `resource` is empty for paths that name no resource; then only verb and path count.
 
     `selected_name` is the name that a list's field selector demands: authorization may be given for it.
-    `rest` is what follows a proxy subresource.
+    `rest` is what follows a proxy subresource, as sent.
     """
 
     verb: str
@@ -41,7 +42,7 @@ class RequestInfo:
     name: str = ""
     subresource: str = ""
     selected_name: str = ""
-    rest: tuple[str, ...] = ()
+    rest: str = ""
 
     def attributes(self) -> Attributes:
         """The request as authorization sees it."""
@@ -59,6 +60,8 @@ class RequestInfo:
 
 def parse(method: str, path: str, query: Query = NO_QUERY) -> RequestInfo:
     """Read `path` (as sent, without the query). Raises `BadRequest` for tricks, `NotFound` for empty segments."""
+    if "/proxy/" in path and (proxied := _PROXY.fullmatch(path)):
+        return replace(parse(method, proxied[1]), path=path, rest=proxied[2])
     parts = _segments(path)
     if parts[0] == "api" and len(parts) > 2:
         group, version, parts = "", parts[1], parts[2:]
@@ -88,15 +91,14 @@ def _resource(
 ) -> RequestInfo:
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
-    if (len(parts) > 3 and subresource not in _REST_OF_PATH) or (watches and subresource):
+    if len(parts) > 3 or (watches and subresource):
         raise NotFound("the server could not find the requested resource")
     selected = ""
     if watches:
         selected, name = name, ""
     elif not name:
         verb, selected = _of_collection(verb, query)
-    rest = tuple(parts[3:])
-    return RequestInfo(verb, path, group, version, namespace, parts[0], name, subresource, selected, rest)
+    return RequestInfo(verb, path, group, version, namespace, parts[0], name, subresource, selected)
 
 
 def _namespace(parts: list[str]) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""exec, attach, port-forward, logs and node proxy: handed on to the node's agent.
+"""exec, attach, port-forward and logs: handed on to the node's agent.
 
 Bytes of an upgraded connection are relayed unread; the agent ends the protocols. Here it is decided which agent
 and which container are meant, and answers that are no upgrade become a `Status`.
@@ -6,7 +6,7 @@ and which container are meant, and answers that are no upgrade become a `Status`
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -29,7 +29,7 @@ ANSWER_TIMEOUT_S = 30.0
 HEAD_BYTES_MAX = 64 * 1024
 REFUSAL_BYTES_MAX = 64 * 1024
 _PASSED_ON = ("upgrade", "connection", "x-stream-protocol-version", "origin", "user-agent", "content-length")
-_BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 _EXEC_FLAGS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 
 
@@ -58,12 +58,12 @@ _REASONS = {
 
 
 class Relay:
-    """Connections to agents. Owner of the client session that logs and node proxy share."""
+    """Connections to agents. Owner of the client session for logs."""
 
     def __init__(self, reader: Reader, tls: ssl.SSLContext) -> None:
         """`tls` shows the API server's client certificate and trusts the CA of the agents' certificates."""
         self._reader = reader
-        self._tls = tls
+        self.tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -102,17 +102,9 @@ class Relay:
         path = f"/containerLogs/{quote(namespace)}/{quote(name)}/{quote(container)}"
         return await self._stream(request, agent, "GET", f"{path}?{urlencode(parameters)}")
 
-    async def node(self, request: Request, name: str, rest: Sequence[str], query_text: str) -> Response:
-        """Anything on the agent of node `name` (`nodes/x/proxy/…`)."""
-        agent = await self._agent(name.split(":")[0])
-        path = "/" + "/".join(quote(part) for part in rest)
-        return await self._stream(
-            request, agent, request.method, f"{path}?{query_text}" if query_text else path
-        )
-
     async def _stream(self, request: Request, agent: Agent, method: str, path: str) -> Response:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
+            connector = aiohttp.TCPConnector(ssl=self.tls, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=DIAL_TIMEOUT_S)
         headers = {"Content-Type": request.headers.get("Content-Type", "application/octet-stream")}
@@ -140,9 +132,10 @@ class Relay:
         node = (pod.get("spec") or {}).get("nodeName")
         if not node:
             raise BadRequest(f"pod {pod['metadata']['name']} does not have a host assigned")
-        return await self._agent(node)
+        return await self.agent(node)
 
-    async def _agent(self, name: str) -> Agent:
+    async def agent(self, name: str) -> Agent:
+        """The agent of node `name`. Raises `NotFound`."""
         node = (await self._reader.get(NODES, "", name)).object
         status = node.get("status") or {}
         addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses") or [])}
@@ -155,7 +148,7 @@ class Relay:
     async def _dial(self, agent: Agent) -> RawStream:
         try:
             return await connect(
-                agent.host, agent.port, tls=self._tls, server_hostname=agent.host, timeout_s=DIAL_TIMEOUT_S
+                agent.host, agent.port, tls=self.tls, server_hostname=agent.host, timeout_s=DIAL_TIMEOUT_S
             )
         except (OSError, TimeoutError) as error:
             raise InternalError(_dialing(agent, error)) from error
@@ -234,7 +227,7 @@ def _upgrade_head(request: Request, agent: Agent, path: str) -> bytes:
         lower = name.lower()
         if lower == "sec-websocket-protocol":
             offered = [p.strip() for p in value.split(",")]
-            value = ", ".join(p for p in offered if not p.startswith(_BEARER_PROTOCOL))
+            value = ", ".join(p for p in offered if not p.startswith(BEARER_PROTOCOL))
         elif lower not in _PASSED_ON and not lower.startswith("sec-websocket-"):
             continue
         if value:

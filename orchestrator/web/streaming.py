@@ -25,13 +25,19 @@ async def stream_to(request: Request, status: int, content_type: str, source: So
     response = Response(
         status=status, headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
     )
-    response.enable_chunked_encoding()
+    return await relayed(request, response, source.iter_any())
+
+
+async def relayed(request: Request, response: Response, body: AsyncIterator[bytes]) -> Response:
+    """Send `response`, which has not begun, with `body` as it comes in; ends early as `stream_to` does."""
+    if "Content-Length" not in response.headers:
+        response.enable_chunked_encoding()
     await response.prepare(request)
     try:
         async with asyncio.timeout(None) as deadline:
             when_lost(request, lambda: deadline.reschedule(asyncio.get_running_loop().time()))
             try:
-                await _copy(response, source)
+                await _copy(response, body)
             finally:
                 when_lost(request, None)
     except TimeoutError:
@@ -47,7 +53,7 @@ async def stream_to(request: Request, status: int, content_type: str, source: So
     return response
 
 
-async def _copy(response: Response, source: Source) -> None:
-    async for data in source.iter_any():
+async def _copy(response: Response, body: AsyncIterator[bytes]) -> None:
+    async for data in body:
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await response.write(data)
