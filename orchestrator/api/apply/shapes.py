@@ -28,6 +28,11 @@ class Shape:
     __slots__ = ()
     is_leaf = False
 
+    @property
+    def stays(self) -> bool:
+        """Whether the place never goes away, because it holds what nobody owns."""
+        return False
+
     def added(self, value: Any, bare: bool = False) -> FieldSet:
         """The node of a value that was absent. `bare` leaves out the place itself, as Kubernetes does where its
         own types have an empty value instead of none."""
@@ -182,7 +187,7 @@ class Fields(Shape):
             found = self.fields[key[2:]] if key[:2] == "f:" else None
             if found is not None and below:
                 below = found[1].named(below)
-                if self.declared(key[2:]):
+                if self.declared(key[2:]) and not found[1].stays:
                     below = as_member(below)
             result[key] = below
         return result

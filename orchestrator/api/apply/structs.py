@@ -93,9 +93,13 @@ class Struct(Fields):
         if not node.has(name):
             return None
         shape = shape_of(place, self._built)
-        bare = name in _VALUES if isinstance(shape, Struct) else node.is_required(name)
+        bare = name in _VALUES if isinstance(shape, Struct) else node.is_required(name) and not shape.is_leaf
         found = self.fields[name] = f"f:{name}", shape, bare
         return found
+
+    @property
+    def stays(self) -> bool:
+        return bool(self._unowned)
 
     def declared(self, name: str) -> bool:
         return self._node.has(name)
