@@ -126,7 +126,8 @@ _BUDGETS = Printer(
 def _quota_cells(quota: Object, now_s: float) -> list[Any]:
     status = part(quota, "status")
     hard, used = part(status, "hard"), part(status, "used")
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for name in sorted(hard):
         listed = limits if name.startswith("limits.") else requests
         listed.append(f"{name}: {used.get(name, '0')}/{hard[name]}")
