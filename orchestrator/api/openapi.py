@@ -31,6 +31,14 @@ _KEPT_MAX = 64
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _ALWAYS = (f"{_META}DeleteOptions", f"{_META}Status", f"{_META}Patch", f"{_META}WatchEvent")
 _PREFIX = "#/components/schemas/"
+_VERSION = {
+    "type": "object",
+    "properties": {
+        name: {"type": "string"}
+        for name in ("major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion",
+                     "compiler", "platform")
+    },
+}  # fmt: skip
 _DISCOVERY_MEDIA = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 
 Json = dict[str, Any]
@@ -54,7 +62,7 @@ class OpenAPI:
 
     def document(self, path: str) -> tuple[bytes, str]:
         """Body and ETag of `/openapi/v3/<path>`, path being `api/v1` or `apis/apps/v1`. Raises `NotFound`."""
-        rows = self._groups().get(path) or self._discovered().get(path)
+        rows = self._groups().get(path, self._discovered().get(path))
         if rows is None:
             raise NotFound("the server could not find the requested resource")
         etag = self._hash(path, rows)
@@ -133,13 +141,17 @@ class OpenAPI:
 
     def _discovered(self) -> dict[str, list[Resource]]:
         """Paths of documents that describe discovery, with the rows that they stand for."""
-        found: dict[str, list[Resource]] = {"apis": []}
+        found: dict[str, list[Resource]] = {"apis": [], "version": []}
         for row in self._table:
             found.setdefault(f"apis/{row.group}" if row.group else "api", []).append(row)
         return found
 
     def _discovery_of(self, path: str, rows: list[Resource]) -> tuple[Json, list[str]]:
         """The path of a discovery document, and the definitions that it and every document need."""
+        if path == "version":
+            return {
+                "/version/": discovery_item("getCodeVersion", "Info", _VERSION, ("application/json",))
+            }, []
         of = rows or self._discovered()[path]
         group = of[0].group if of else None
         name = camel(of[0]) if rows else camel(of[0]).removesuffix(of[0].version.capitalize()) if of else ""

@@ -7,7 +7,11 @@ operations, for `explain`), and whether PATCH takes `dryRun` and `fieldValidatio
 from collections.abc import Iterable
 from typing import Any
 
+from orchestrator.api.openapi_more import CONNECTIONS, STREAMS, connection_item, connection_path, watch_paths
 from orchestrator.api.resources import Resource, Subresource
+from orchestrator.api.results import SHOWN_WHEN_DELETED
+from orchestrator.wire.kubernetes import MEDIA_TYPE as PROTOBUF
+from orchestrator.wire.kubernetes import has_message
 
 Json = dict[str, Any]
 
@@ -19,6 +23,8 @@ _PATCHES = (
 )
 _PATCH_SCHEMA = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+_WATCH_EVENT = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"
+_PLAIN_MEDIA = ("application/json", "application/yaml")
 _STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
 
 _QUERY: dict[str, tuple[str, str]] = {
@@ -80,8 +86,13 @@ def paths(resource: Resource, schema: str, kinds: dict[str, str]) -> dict[str, J
         everywhere = _item(resource, ("list",), schema, [], "ForAllNamespaces")
         found[f"{root(resource)}/{resource.plural}"] = everywhere
     for sub in resource.subresources:
-        path = f"{collection}/{{name}}/{sub.name}"
-        found[path] = _subresource(resource, sub, kinds.get(sub.name, ""), ["name", *scope])
+        if sub.name in CONNECTIONS:
+            found |= _connections(resource, sub, collection, ["name", *scope])
+        else:
+            path = f"{collection}/{{name}}/{sub.name}"
+            found[path] = _subresource(resource, sub, kinds.get(sub.name, ""), ["name", *scope])
+    if "watch" in resource.verbs:
+        found |= _watches(resource)
     return {path: item for path, item in found.items() if item}
 
 
@@ -94,10 +105,10 @@ def _item(
     for verb in verbs:
         if verb in resource.verbs:
             method, _, start, _ = _VERBS[verb]
-            answer = _answer_of(verb, schema)
+            answer = _answer_of(resource, verb, schema)
             many = "Collection" if verb == "deletecollection" else ""
-            name = f"{start}{_camel(resource)}{many}{scope}{resource.kind}{suffix}"
-            out[method] = _operation(verb, name, gvk, answer, schema)
+            name = f"{start}{camel(resource)}{many}{scope}{resource.kind}{suffix}"
+            out[method] = _operation(verb, name, gvk, answer, schema, _media(resource, verb))
     return out | {"parameters": _parameters(path_names)} if out else {}
 
 
@@ -113,20 +124,62 @@ def _subresource(resource: Resource, sub: Subresource, schema: str, path_names: 
     )
     for verb in sub.verbs:
         method, _, start, _ = _VERBS[verb]
-        if sub.kind.endswith("Options"):
-            out[method] = _connect(f"connect{_camel(resource)}{method.capitalize()}{target}", gvk)
-        else:
-            out[method] = _operation(verb, f"{start}{_camel(resource)}{target}", gvk, schema, schema)
+        name = f"{start}{camel(resource)}{target}"
+        out[method] = _operation(verb, name, gvk, schema, schema, _media(resource, verb))
     return out | {"parameters": _parameters(path_names)} if out else {}
 
 
-def _operation(verb: str, name: str, gvk: Json, answer: str, body: str) -> Json:
+def _connections(
+    resource: Resource, sub: Subresource, collection: str, path_names: list[str]
+) -> dict[str, Json]:
+    """Paths whose answers are no objects: exec, attach, portforward, proxy, log."""
+    gvk = {"group": resource.group, "kind": sub.kind, "version": resource.version}
+    query = [
+        {"description": text, "in": "query", "name": name, "schema": _typed(kind)}
+        for name, kind, text in CONNECTIONS[sub.name]
+    ]
+    found = {}
+    for path, rest in connection_path(sub, collection).items():
+        item = connection_item(resource, sub, camel(resource), gvk, rest)
+        names = [*path_names, "path"] if rest else path_names
+        found[path] = item | {"parameters": [*_path_parameters(names), *query]}
+    return found
+
+
+def _watches(resource: Resource) -> dict[str, Json]:
+    """The deprecated paths of watches, as each list says it better with `watch=true`."""
+    gvk = {"group": resource.group, "kind": resource.kind, "version": resource.version}
+    found = {}
+    for path, names, operation_id, action in watch_paths(resource, root(resource), camel(resource)):
+        operation = {
+            "description": f"watch {resource.kind}; deprecated: use the watch parameter with a list instead",
+            "operationId": operation_id,
+            "responses": {
+                "200": _content("OK", _WATCH_EVENT, _media(resource, "list")),
+                "401": {"description": "Unauthorized"},
+            },
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": gvk,
+        }
+        query = [_query(name) for name in (*_LIST, "pretty")]
+        found[path] = {"get": operation, "parameters": [*_path_parameters(names), *query]}
+    return found
+
+
+def _media(resource: Resource, verb: str) -> tuple[str, ...]:
+    """Media types of answers; custom kinds have no protobuf."""
+    has = has_message(resource.api_version, resource.kind)
+    plain = (*_PLAIN_MEDIA, PROTOBUF) if has else _PLAIN_MEDIA
+    return plain if verb != "list" else (*plain, *(STREAMS if has else STREAMS[:1]))
+
+
+def _operation(verb: str, name: str, gvk: Json, answer: str, body: str, media: tuple[str, ...]) -> Json:
     _, action, _, query = _VERBS[verb]
     out: Json = {
         "description": f"{action} {gvk['kind']}",
         "operationId": name,
         "parameters": [_query(key) for key in query],
-        "responses": {"200": _content("OK", answer), "401": {"description": "Unauthorized"}},
+        "responses": {"200": _content("OK", answer, media), "401": {"description": "Unauthorized"}},
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": gvk,
     }
@@ -138,31 +191,23 @@ def _operation(verb: str, name: str, gvk: Json, answer: str, body: str) -> Json:
     elif verb in ("delete", "deletecollection"):
         out["requestBody"] = {"content": {"*/*": {"schema": _reference(_DELETE_OPTIONS)}}}
     if verb in ("create", "update", "patch"):
-        out["responses"]["201"] = _content("Created", answer)
+        out["responses"]["201"] = _content("Created", answer, media)
+    if verb in ("create", "delete"):
+        out["responses"]["202"] = _content("Accepted", answer, media)
     return out
 
 
-def _connect(name: str, gvk: Json) -> Json:
-    return {
-        "description": f"connect to {gvk['kind'].removesuffix('Options')}",
-        "operationId": name,
-        "responses": {
-            "200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}},
-            "401": {"description": "Unauthorized"},
-        },
-        "x-kubernetes-action": "connect",
-        "x-kubernetes-group-version-kind": gvk,
-    }
-
-
-def _answer_of(verb: str, schema: str) -> str:
+def _answer_of(resource: Resource, verb: str, schema: str) -> str:
     if verb == "list":
         return f"{schema}List"
+    if verb == "delete" and (resource.group, resource.plural) in SHOWN_WHEN_DELETED:
+        return schema
     return _STATUS if verb.startswith("delete") else schema
 
 
-def _content(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": _reference(schema)}}}
+def _content(description: str, schema: str, media: tuple[str, ...]) -> Json:
+    content = {name: {"schema": _reference(schema)} for name in media}
+    return {"description": description, "content": content}
 
 
 def _reference(schema: str) -> Json:
@@ -175,14 +220,18 @@ def _query(name: str) -> Json:
 
 
 def _parameters(path_names: list[str]) -> list[Json]:
-    found = [
+    return [*_path_parameters(path_names), _query("pretty")]
+
+
+def _path_parameters(path_names: list[str]) -> list[Json]:
+    return [
         {"description": _PATH[name], "in": "path", "name": name, "required": True, "schema": _typed("string")}
         for name in path_names
     ]
-    return [*found, _query("pretty")]
 
 
 _PATH = {
+    "path": "path to the resource",
     "name": "name of the object",
     "namespace": "object name and auth scope, such as for teams and projects",
 }
@@ -192,7 +241,7 @@ def _typed(kind: str) -> Json:
     return {"type": kind, "uniqueItems": True}
 
 
-def _camel(resource: Resource) -> str:
+def camel(resource: Resource) -> str:
     """`CoreV1`, `AppsV1`, `RbacAuthorizationV1`."""
     group = resource.group.removesuffix(".k8s.io") or "core"
     return "".join(part.capitalize() for part in [*group.split("."), resource.version])

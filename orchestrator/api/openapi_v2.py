@@ -8,7 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _OLD, _NEW = "#/components/schemas/", "#/definitions/"
-_METHODS = ("get", "put", "post", "patch", "delete")
+_METHODS = ("get", "put", "post", "patch", "delete", "head", "options")
 
 
 def swagger(documents: list[Json], version: str) -> Json:
@@ -64,9 +64,10 @@ def _operation(operation: Json) -> Json:
         schema = _schema(next(iter(content.values()))["schema"])
         parameters.insert(0, {"in": "body", "name": "body", "required": required, "schema": schema})
         out["consumes"] = list(content)
+    out.setdefault("consumes", ["*/*"])
     if parameters:
         out["parameters"] = parameters
-    out["produces"] = ["application/json"]
+    out["produces"] = list(operation["responses"]["200"]["content"])
     out["responses"] = {code: _response(part) for code, part in operation["responses"].items()}
     return out
 
@@ -75,6 +76,7 @@ def _response(response: Json) -> Json:
     out = {"description": response["description"]}
     for content in response.get("content", {}).values():
         out["schema"] = _schema(content["schema"])
+        break  # the same for every media type
     return out
 
 

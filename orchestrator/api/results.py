@@ -6,6 +6,13 @@ from typing import Literal
 from orchestrator.api.item import Item
 
 
+SHOWN_WHEN_DELETED = frozenset(
+    (("", "pods"), ("", "services"), ("", "serviceaccounts"), ("", "persistentvolumes"),
+     ("", "persistentvolumeclaims"), ("", "podtemplates"), ("", "resourcequotas"))
+)  # fmt: skip
+"""Resources whose deletion answers the object; others answer a `Status`. Source: Kubernetes' REST storage."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemList:
     """The answer of a list: one consistent revision."""

@@ -11,9 +11,11 @@ import msgspec
 
 from orchestrator.api.resources import Resource, ResourceTable, Subresource
 from orchestrator.api.versions import priority
-from orchestrator.server.errors import HEADERS, NO_CACHE, status_answer, unknown_resource
-from orchestrator.server.negotiate import media_ranges
+from orchestrator.server.errors import NO_CACHE, status_answer, unknown_resource
+from orchestrator.server.media import HEADERS_OF
+from orchestrator.server.negotiate import media_ranges, offer
 from orchestrator.web.answer import Answer, Request, header
+from orchestrator.wire.kubernetes import encode_object
 
 _AGGREGATED = ("v2", "v2beta1")
 
@@ -42,7 +44,8 @@ class Discovery:
         body = self._plain.get(path)
         if body is None:
             return status_answer(unknown_resource())
-        return Answer(200, body, HEADERS + _VARY if path in ("/api", "/apis") else HEADERS)
+        body, headers = _in_media(request.headers.get("Accept", ""), body)
+        return Answer(200, body, headers + _VARY if path in ("/api", "/apis") else headers)
 
     def _aggregated_answer(self, request: Request, path: str, version: str) -> Answer:
         body, etag = self._aggregated[path, version]
@@ -67,6 +70,15 @@ class Discovery:
 
 
 _VARY = b"Vary: Accept\r\n"
+
+
+def _in_media(accept: str, body: bytes) -> tuple[bytes, bytes]:
+    """A legacy document as the client prefers it, and its headers. Raises `NotAcceptable`."""
+    media = offer(accept).media
+    if media == "protobuf":
+        document = msgspec.json.decode(body)
+        return encode_object({"apiVersion": "v1", **document}), HEADERS_OF[media]
+    return body, HEADERS_OF[media]  # JSON is YAML.
 
 
 def _aggregated_version(accept: str) -> str:

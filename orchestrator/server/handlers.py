@@ -22,7 +22,7 @@ from orchestrator.api.errors import BadRequest, MethodNotAllowed
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import WriteOptions
 from orchestrator.api.resources import Resource, Subresource
-from orchestrator.api.results import ItemList
+from orchestrator.api.results import SHOWN_WHEN_DELETED, ItemList
 from orchestrator.registry.patching import Patch
 from orchestrator.registry.registry import Registry
 from orchestrator.server import negotiate
@@ -39,12 +39,6 @@ from orchestrator.server.watching import Watchers
 from orchestrator.server.yaml_worker import YamlWorker, wants_process
 from orchestrator.web.answer import Request, Response
 from orchestrator.web.body import read_body
-
-_SHOWN_WHEN_DELETED = frozenset(
-    (("", "pods"), ("", "services"), ("", "serviceaccounts"), ("", "persistentvolumes"),
-     ("", "persistentvolumeclaims"), ("", "podtemplates"), ("", "resourcequotas"))
-)  # fmt: skip
-"""Resources whose deletion answers the object; others answer a `Status`. Source: Kubernetes' REST storage."""
 
 TOKEN_REQUEST = ("authentication.k8s.io", "v1", "TokenRequest")
 
@@ -206,7 +200,7 @@ class Handlers:
         info, resource = call.info, call.resource
         options = queries.delete_options(call.query, await _optional_body(call))
         deleted = await self._registry.delete(resource, call.namespace, info.name, options, call.identity)
-        if deleted.gone and (resource.group, resource.plural) not in _SHOWN_WHEN_DELETED:
+        if deleted.gone and (resource.group, resource.plural) not in SHOWN_WHEN_DELETED:
             return plain_answer(200, _success(resource, deleted.item), call.offer.media)
         code = 202 if not deleted.gone and options.orphan_dependents is False else 200
         return await self._one(call, deleted.item, code)

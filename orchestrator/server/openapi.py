@@ -30,7 +30,10 @@ async def openapi_answer(documents: OpenAPI, request: Request, path: str, query:
     except NotFound:
         raise unknown_resource() from None
     # A document asked for by its hash, as the index links it, never changes.
-    keep = query.text("hash") == etag
+    asked = query.text("hash")
+    if asked and asked != etag:
+        return Answer(301, b"", header("Location", f"/openapi/v3/{rest}?hash={etag}"))
+    keep = asked == etag
     return await _document(request, body, etag, JSON + (_FOREVER if keep else NO_CACHE))
 
 
