@@ -11,10 +11,12 @@
 5. An object deleted in the foreground loses `foregroundDeletion` once no dependent blocks it any more.
 6. An object deleted with `orphan` first loses its dependents' references, then that finalizer.
 7. An owner of unknown kind, or a namespaced owner of a cluster-scoped object, decides nothing.
+8. Custom kinds are collected as their rows come and go.
 
 Keys are `resource.group|namespace/name`. Called for every stored resource of the table but events.
 """
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -51,8 +53,37 @@ class GarbageCollector:
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._source = informers
         self._queue = queue
-        for resource in self.watches:
+        for resource in collected(self._table):
             self.watch(resource)
+        self._follow_table()
+
+    def _follow_table(self) -> None:
+        """Rule 8, for as long as somebody has this collector: one of a later term takes over from it."""
+        held = weakref.ref(self)
+
+        def changed(gone: list[Resource], rows: list[Resource]) -> None:
+            collector = held()
+            if collector is None:
+                forget()
+            else:
+                collector._table_changed([*gone, *rows])
+
+        forget = self._table.on_change(changed)
+
+    def _table_changed(self, rows: list[Resource]) -> None:
+        """Each resource is watched through one of the rows that serve it, the one in use if it still does."""
+        served = {row.qualified: row for row in collected(self._table)}
+        for qualified in dict.fromkeys(row.qualified for row in rows):
+            informer, row = self._informers.get(qualified), served.get(qualified)
+            if informer is not None and not self._still_serves(informer.resource, row):
+                del self._informers[qualified]
+                self._source.drop(informer)
+            if row is not None:
+                self.watch(row)
+
+    def _still_serves(self, watched: Resource, row: Resource | None) -> bool:
+        found = self._table.find(watched.group, watched.version, watched.plural)
+        return row is not None and found is not None and found.namespaced == watched.namespaced
 
     def watch(self, resource: Resource) -> None:
         """Collect objects of `resource` too; for resources that appear at run time."""
@@ -64,7 +95,9 @@ class GarbageCollector:
 
     async def reconcile(self, key: str) -> float | None:
         qualified, _, place = key.partition("|")
-        informer = self._informers[qualified]
+        informer = self._informers.get(qualified)
+        if informer is None:
+            return None
         item = informer.get(place)
         if item is None:
             return None
@@ -252,13 +285,15 @@ def _blocks(dependent: Item, owner: Item) -> bool:
 
 
 def collected(table: ResourceTable) -> list[Resource]:
-    """Every stored resource that can be watched and deleted, one row per group and plural."""
+    """Every stored resource that can be watched and deleted, one row per group and plural: the one that is kept."""
     needed = {"delete", "list", "watch"}
-    rows = {
-        (row.group, row.plural): row
-        for row in table
-        if row.stored and needed <= set(row.verbs) and row.qualified != EVENTS.qualified
-    }
+    rows: dict[tuple[str, str], Resource] = {}
+    for row in table:
+        if not row.stored or not needed <= set(row.verbs) or row.qualified == EVENTS.qualified:
+            continue
+        kept_as = row.stored_as or (row.group, row.version)
+        if kept_as[0] == row.group and (row.version == kept_as[1] or (row.group, row.plural) not in rows):
+            rows[row.group, row.plural] = row
     return list(rows.values())
 
 

@@ -135,8 +135,14 @@ class Rest:
 
 
 def contents(table: ResourceTable) -> list[Resource]:
-    """Stored namespaced resources, one row per group and plural; pods first, their end takes longest."""
-    rows = {(row.group, row.plural): row for row in table if row.stored and row.namespaced}
+    """Stored namespaced resources, one row for each kept form; pods first, their end takes longest."""
+    rows: dict[tuple[str, str], Resource] = {}
+    for row in table:
+        kept_as = row.stored_as or (row.group, row.version)
+        if not row.stored or not row.namespaced or kept_as[0] != row.group:
+            continue
+        if row.version == kept_as[1] or (row.group, row.plural) not in rows:
+            rows[row.group, row.plural] = row
     return sorted(rows.values(), key=lambda row: (row != PODS, row.group, row.plural))
 
 

@@ -284,6 +284,7 @@ class Informers:
         self._resync_s = resync_s
         self._rng = rng or random.Random()
         self._informers: dict[tuple[Resource, ListOptions], Informer] = {}
+        self._tasks: dict[Informer, asyncio.Task[None]] = {}
         self._started = False
 
     def of(self, resource: Resource, *, field_selector: str = "", label_selector: str = "") -> Informer:
@@ -296,6 +297,14 @@ class Informers:
             if self._started:
                 self._run(informer)
         return informer
+
+    def drop(self, informer: Informer) -> None:
+        """End an informer whose resource is served no more: nobody is told of its objects again."""
+        for key in [key for key, known in self._informers.items() if known is informer]:
+            del self._informers[key]
+        task = self._tasks.pop(informer, None)
+        if task is not None:
+            task.cancel()
 
     @contextmanager
     def subscribing(self) -> Iterator[Subscription]:
@@ -325,7 +334,8 @@ class Informers:
             await informer.synced()
 
     def _run(self, informer: Informer) -> None:
-        self._supervisor.serve(f"informer-{informer.resource.qualified}", informer.run)
+        name = f"informer-{informer.resource.qualified}"
+        self._tasks[informer] = self._supervisor.serve(name, informer.run)
 
     async def _resync(self) -> None:
         while True:

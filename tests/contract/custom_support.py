@@ -16,6 +16,8 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.local import LocalClient
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
+from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.namespace import NamespaceController
 from orchestrator.informer.cache import Informers
 from orchestrator.informer.controller import Runner
 from tests.contract.api_support import Cluster, Held, served
@@ -34,7 +36,12 @@ async def custom_cluster(directory: Path, schemas: Schemas) -> AsyncIterator[Clu
         informers.of(CUSTOMRESOURCEDEFINITIONS).on_change(cluster.custom.changed)
         recorder = EventRecorder(client, "test", "", clock)
         controller = CustomResourceDefinitionController(client, clock, recorder, cluster.registry.table)
-        Runner(controller, informers, supervisor, clock).start()
+        for each in (
+            controller,
+            GarbageCollector(client, clock, recorder, cluster.registry.table),
+            NamespaceController(client, clock, recorder, cluster.registry.table),
+        ):
+            Runner(each, informers, supervisor, clock).start()
         informers.start()
         await informers.synced()
         yield cluster

@@ -200,3 +200,65 @@ async def test_cluster_scoped_kinds_live_outside_namespaces(cluster: Cluster) ->
     body = {"apiVersion": "stable.example.com/v1", "kind": "Rack", "metadata": {"name": "r"}}
     assert (await cluster.call("POST", f"{GROUP}/v1/racks", body))[0] == 201
     assert (await cluster.call("GET", f"{GROUP}/v1/racks/r"))[0] == 200
+
+
+async def test_owners_and_namespaces_take_custom_objects_with_them(cluster: Cluster) -> None:
+    await establish(cluster, definition("shirts", "Shirt", version("v1"), version("v1beta1", storage=False)))
+    maps = "/api/v1/namespaces/default/configmaps"
+    _, owner, _ = await cluster.call("POST", SHIRTS, shirt("owner"))
+    reference = {"apiVersion": "stable.example.com/v1beta1", "kind": "Shirt", "name": "owner",
+                 "uid": owner["metadata"]["uid"]}  # fmt: skip
+    owned = {"name": "owned", "ownerReferences": [reference]}
+    assert (await cluster.call("POST", maps, {"metadata": owned}))[0] == 201
+    _, root, _ = await cluster.call("POST", maps, {"metadata": {"name": "root"}})
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "root", "uid": root["metadata"]["uid"]}
+    dependent = shirt("dependent")
+    dependent["metadata"]["ownerReferences"] = [reference]
+    assert (await cluster.call("POST", SHIRTS, dependent))[0] == 201
+    await cluster.call("DELETE", f"{SHIRTS}/owner")
+    await answers(cluster, f"{maps}/owned", 404)
+    await cluster.call("DELETE", f"{maps}/root")
+    await answers(cluster, f"{SHIRTS}/dependent", 404)
+    await cluster.call("POST", SHIRTS, shirt("left"))
+    await cluster.call("DELETE", "/api/v1/namespaces/default")
+    await answers(cluster, f"{SHIRTS}/left", 404)
+    await answers(cluster, "/api/v1/namespaces/default", 404)
+
+
+async def test_a_bad_definition_is_refused_with_every_fault(cluster: Cluster) -> None:
+    bad = definition("shirts", "Shirt", version("v1", {"a": {"pattern": "("}}, storage=False))
+    bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["default"] = 7
+    status, refused, _ = await cluster.call("POST", CRDS, bad)
+    path = "spec.validation.openAPIV3Schema.properties[spec]"
+    assert status == 422
+    assert {cause["field"]: cause["reason"] for cause in refused["details"]["causes"]} == {
+        "spec.versions": "FieldValueInvalid",
+        f"{path}.default": "FieldValueTypeInvalid",
+        f"{path}.properties[a].type": "FieldValueRequired",
+        f"{path}.properties[a].pattern": "FieldValueInvalid",
+    }
+
+
+async def test_server_side_apply_merges_by_the_lists_of_the_schema(cluster: Cluster) -> None:
+    pockets = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+               "items": {"type": "object", "required": ["name"], "properties": {
+                   "name": {"type": "string"}, "size": {"type": "integer"}}}}  # fmt: skip
+    await establish(cluster, definition("shirts", "Shirt", version("v1", {"pockets": pockets})))
+    apply = {"Content-Type": "application/apply-patch+yaml"}
+    for manager, pocket in (("one", {"name": "left", "size": 1}), ("two", {"name": "right"})):
+        status, merged, _ = await cluster.call(
+            "PATCH", f"{SHIRTS}/a?fieldManager={manager}", shirt("a", pockets=[pocket]), headers=apply
+        )
+        assert status in (200, 201), merged
+    assert merged["spec"]["pockets"] == [{"name": "left", "size": 1}, {"name": "right"}]
+    status, _, _ = await cluster.call(
+        "PATCH",
+        f"{SHIRTS}/a?fieldManager=two",
+        shirt("a", pockets=[{"name": "left", "size": 2}]),
+        headers=apply,
+    )
+    assert status == 409
+    status, refused, _ = await cluster.call(
+        "POST", SHIRTS, shirt("b", pockets=[{"name": "x"}, {"name": "x"}])
+    )
+    assert status == 422 and refused["details"]["causes"][0]["message"] == 'Duplicate value: {"name":"x"}'
