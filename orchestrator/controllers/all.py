@@ -7,6 +7,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.controllers.apiservice import ApiServiceController
+from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
@@ -26,11 +27,12 @@ from orchestrator.informer.controller import Controller
 def build(
     client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable, *, ca_pem: str, pod_cidr: str
 ) -> list[Controller]:
-    """Every controller, in the order of the flow: accounts, nodes, workloads, endpoints, clean-up.
+    """Every controller, in the order of the flow: definitions, accounts, nodes, workloads, endpoints, clean-up.
 
     `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes.
     """
     return [
+        CustomResourceDefinitionController(client, clock, recorder, table),
         ApiServiceController(client, clock, recorder, table),
         ServiceAccountController(client, clock, recorder),
         RootCaPublisher(client, clock, recorder, ca_pem),
