@@ -10,7 +10,8 @@
    object first stops blocking its owners.
 5. An object deleted in the foreground loses `foregroundDeletion` once no dependent blocks it any more.
 6. An object deleted with `orphan` first loses its dependents' references, then that finalizer.
-7. An owner of unknown kind, or a namespaced owner of a cluster-scoped object, decides nothing.
+7. An owner of unknown kind, or a namespaced owner of a cluster-scoped object, decides nothing. The latter, and an
+   owner that lives in another namespace (it is absent here), is told as an event `OwnerRefInvalidNamespace`.
 8. Custom kinds are collected as their rows come and go.
 
 Keys are `resource.group|namespace/name`. Called for every stored resource of the table but events.
@@ -24,7 +25,7 @@ from enum import Enum
 from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Item, OwnerReference
 from orchestrator.api.options import DeleteOptions
-from orchestrator.api.resources import EVENTS, Resource, ResourceTable
+from orchestrator.api.resources import EVENTS, NAMESPACES, Resource, ResourceTable
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
@@ -192,6 +193,7 @@ class GarbageCollector:
             return Owner.WAITING if _is_foreground(found[1]) else Owner.ALIVE
         place = self._owner_place(dependent, reference)
         if place is None:
+            self._report_unreachable(dependent, reference)
             return Owner.UNKNOWN
         try:
             live = await self._client.get(place[0], reference.name, place[1])
@@ -199,10 +201,37 @@ class GarbageCollector:
                 return Owner.ALIVE
         except NotFound:
             pass
+        self._report_elsewhere(dependent, place[0], reference)
         self._absent[reference.uid] = None
         if len(self._absent) > ABSENT_MAX:
             del self._absent[next(iter(self._absent))]
         return Owner.ABSENT
+
+    def _report_elsewhere(self, dependent: Item, row: Resource, reference: OwnerReference) -> None:
+        """An owner of this uid lives in another namespace: the reference is invalid, and somebody should know."""
+        informer = self._informers.get(row.qualified)
+        if informer is None or not row.namespaced:
+            return
+        for namespace in self._source.of(NAMESPACES).list():
+            item = informer.get(join_key(namespace.meta.name, reference.name))
+            if item is not None and item.meta.uid == reference.uid:
+                self._report(dependent, reference)
+                return
+
+    def _report_unreachable(self, dependent: Item, reference: OwnerReference) -> None:
+        """A cluster-scoped object names an owner of a namespaced kind (rule 7)."""
+        row = self._table.by_kind(reference.api_version, reference.kind)
+        if row is not None and row.namespaced and not dependent.meta.namespace:
+            self._report(dependent, reference)
+
+    def _report(self, dependent: Item, reference: OwnerReference) -> None:
+        namespace = dependent.meta.namespace
+        named = (
+            f"[{reference.api_version}/{reference.kind}, namespace: {namespace}, name: {reference.name}, "
+            f"uid: {reference.uid}]"
+        )
+        text = f'ownerRef {named} does not exist in namespace "{namespace}"'
+        self._recorder.event(dependent.object, "Warning", "OwnerRefInvalidNamespace", text)
 
     async def _foreground(self, informer: Informer, item: Item) -> None:
         blocking = False

@@ -1,7 +1,8 @@
 """Namespace deletion: everything in it goes first, then the namespace.
 
 1. Only a namespace with a deletion timestamp is touched.
-2. Every object of every stored namespaced resource is deleted; pods keep their grace period.
+2. Every object of every stored namespaced resource is deleted: pods first, with their grace period, and all else
+   once none is left, so that what they live by (policies, claims, secrets) is there until they end.
 3. While objects remain (graceful deletion, finalizers) the conditions say which, and the namespace is looked
    at again: soon at first, then less often, and at once when its last pod goes.
 4. When nothing remains the finalizer `kubernetes` is taken from the spec through `finalize`, which lets the
@@ -88,6 +89,8 @@ class NamespaceController:
             if items:
                 rest.counts[resource.qualified] = len(items)
                 rest.finalizers.update(name for item in items for name in item.meta.finalizers)
+                if resource is PODS:
+                    break
         return rest
 
     async def _delete_all(self, resource: Resource, namespace: str, items: list[Item]) -> None:
@@ -148,7 +151,10 @@ def contents(table: ResourceTable) -> list[Resource]:
 
 def conditions(old: list[Object], rest: Rest, now: str) -> list[Object]:
     """Rule 3 and 5 as conditions, in Kubernetes' words."""
-    remaining = [f"{name} has {count} resource instances" for name, count in sorted(rest.counts.items())]
+    remaining = [
+        f"{name if '.' in name else name + '.'} has {count} resource instances"
+        for name, count in sorted(rest.counts.items())
+    ]
     holding = [f"{name} in {count} resource instances" for name, count in sorted(rest.finalizers.items())]
     failed = [f"{name}: {text}" for name, text in sorted(rest.errors.items())]
     rows: tuple[tuple[str, list[str], str, str, str], ...] = (
@@ -166,7 +172,7 @@ def conditions(old: list[Object], rest: Rest, now: str) -> list[Object]:
     texts = {
         "NamespaceContentRemaining": "Some resources are remaining: ",
         "NamespaceFinalizersRemaining": "Some content in the namespace has finalizers remaining: ",
-        "NamespaceDeletionContentFailure": "Failed to delete all resource types: ",
+        "NamespaceDeletionContentFailure": f"Failed to delete all resource types, {len(failed)} remaining: ",
     }
     new = old
     for kind, found, bad_reason, good_reason, good_text in rows:

@@ -2,7 +2,17 @@ import pytest
 
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions
-from orchestrator.api.resources import CONFIGMAPS, DEPLOYMENTS, LEASES, NODES, PODS, REPLICASETS, SECRETS
+from orchestrator.api.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SECRETS,
+)
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.garbagecollector import GarbageCollector, Owner, collected, plan
 from orchestrator.controllers.replicaset import ReplicaSetController
@@ -125,6 +135,33 @@ async def test_owners_of_unknown_kind_decide_nothing(collecting):
     await config_map(collecting, "kept", stranger)
     await collecting.settle()
     assert await names(collecting) == ["kept"]
+
+
+async def test_an_owner_in_another_namespace_is_absent_and_told(collecting):
+    await collecting.create(NAMESPACES, {"metadata": {"name": "other"}})
+    owner = await collecting.create(SECRETS, {"metadata": {"name": "s"}}, "other")
+    await config_map(collecting, "dependent", reference(owner))
+    await collecting.settle()
+    assert await names(collecting) == []
+    assert len(await collecting.list(SECRETS, "other")) == 1
+    (event,) = await collecting.list(EVENTS)
+    assert (event["type"], event["reason"]) == ("Warning", "OwnerRefInvalidNamespace")
+    assert event["involvedObject"]["name"] == "dependent"
+    uid = owner["metadata"]["uid"]
+    assert event["message"] == (
+        f'ownerRef [v1/Secret, namespace: default, name: s, uid: {uid}] does not exist in namespace "default"'
+    )
+
+
+async def test_a_namespaced_owner_of_a_cluster_scoped_object_decides_nothing_and_is_told(collecting):
+    owner = await collecting.create(SECRETS, {"metadata": {"name": "s"}})
+    await collecting.create(
+        NODES, {"metadata": {"name": "n8", "ownerReferences": [reference(owner)]}}, namespace=""
+    )
+    await collecting.settle()
+    assert "n8" in await names(collecting, NODES)
+    events = await collecting.list(EVENTS)
+    assert [event["reason"] for event in events] == ["OwnerRefInvalidNamespace"]
 
 
 async def test_a_circle_of_owners_does_not_keep_the_collector_busy(collecting):

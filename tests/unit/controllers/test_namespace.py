@@ -35,12 +35,12 @@ def test_every_stored_namespaced_resource_is_emptied_pods_first(cluster):
 
 def test_conditions_name_what_remains_and_keep_their_time():
     rest = Rest()
-    rest.counts.update({"pods": 2})
+    rest.counts.update({"pods": 2, "x.example.com": 1})
     rest.finalizers.update({"example.com/hold": 1})
     first = conditions([], rest, "t1")
     found = {c["type"]: (c["status"], c["message"]) for c in first}
     assert found["NamespaceContentRemaining"] == (
-        "True", "Some resources are remaining: pods has 2 resource instances",
+        "True", "Some resources are remaining: pods. has 2 resource instances, x.example.com has 1 resource instances",
     )  # fmt: skip
     assert found["NamespaceFinalizersRemaining"] == (
         "True",
@@ -77,6 +77,21 @@ async def test_a_finalizer_holds_the_namespace_and_is_named(spaces):
     assert await names(spaces) == ["default"]
 
 
+async def test_what_pods_live_by_stays_until_they_are_gone(spaces):
+    await spaces.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "team")
+    await spaces.create(PODS, {"metadata": {"name": "p"}, "spec": POD}, "team")
+    await spaces.settle()
+    spaces.kubelet.hold = lambda pod: True
+    await spaces.client.delete(NAMESPACES, "team")
+    await spaces.advance(5.0)
+    assert "c" in [obj["metadata"]["name"] for obj in await spaces.list(CONFIGMAPS, "team")]
+    (pod,) = await spaces.list(PODS, "team")
+    assert pod["metadata"]["deletionTimestamp"]
+    spaces.kubelet.hold = lambda pod: False
+    await spaces.advance(10.0)
+    assert await names(spaces) == ["default"]
+
+
 async def test_one_resource_that_fails_does_not_keep_the_others(spaces):
     await spaces.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "team")
     await spaces.create(SECRETS, {"metadata": {"name": "s"}}, "team")
@@ -93,7 +108,7 @@ async def test_one_resource_that_fails_does_not_keep_the_others(spaces):
     assert await spaces.list(SECRETS, "team") == []
     namespace = await spaces.client.get(NAMESPACES, "team")
     failure = {c["type"]: c for c in namespace["status"]["conditions"]}["NamespaceDeletionContentFailure"]
-    assert "configmaps: disk on fire" in failure["message"]
+    assert failure["message"] == "Failed to delete all resource types, 1 remaining: configmaps: disk on fire"
     spaces.client.delete_collection = delete
     await spaces.advance(10.0)
     assert await names(spaces) == ["default"]
