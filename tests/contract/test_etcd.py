@@ -13,6 +13,7 @@ from orchestrator.base.clock import SystemClock
 from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 from orchestrator.pki.authority import Authority, CertificateSpec
+from orchestrator.store.etcd import engine
 from orchestrator.store.etcd.api import EtcdApi
 from orchestrator.store.etcd.engine import EtcdStore
 from orchestrator.store.etcd.keys import Keys
@@ -323,6 +324,28 @@ async def test_values_lie_sealed_in_etcd_and_plain_everywhere_else(etcd: Etcd, p
     async with opened(etcd.endpoint, prefix=prefix, sealer=sealer) as store:
         entry = await store.get("/secrets/a")
         assert entry is not None and entry.value == b"hidden"
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_history_whose_key_is_gone_is_done_without_at_once(
+    etcd: Etcd, prefix: str, monkeypatch: pytest.MonkeyPatch, compacted: bool
+) -> None:
+    """Whether what does not open is brought by the watch, or is what etcd's history begins with."""
+    monkeypatch.setattr(engine, "HISTORY_PATIENCE_S", 3600.0)
+    first = EMPTY.with_new("2026-01-01T00:00:00Z")
+    both = first.with_new("2026-02-01T00:00:00Z")
+    async with opened(etcd.endpoint, prefix=prefix, sealer=Sealer(first, ("/secrets/",))) as store:
+        old = (await store.transact(put("/secrets/a", b"old"))).revision
+    async with opened(etcd.endpoint, prefix=prefix, sealer=Sealer(both, ("/secrets/",))) as store:
+        await store.transact(put("/secrets/a", b"new"))
+    if compacted:
+        etcd.ctl("compact", str(old))
+    async with (
+        asyncio.timeout(60),
+        opened(etcd.endpoint, prefix=prefix, sealer=Sealer(both.only_primary(), ("/secrets/",))) as store,
+    ):
+        entry = await store.get("/secrets/a")
+        assert entry is not None and entry.value == b"new" and store.compact_revision > old
 
 
 async def test_a_full_etcd_refuses_writes_serves_reads_and_comes_back(prefix: str) -> None:

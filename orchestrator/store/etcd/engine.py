@@ -31,7 +31,7 @@ from orchestrator.store.interface import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from orchestrator.store.sealing import Sealer
+from orchestrator.store.sealing import Sealer, SealError
 from orchestrator.store.slices import sliced
 from orchestrator.store.watch import LogWatch, closed_error
 
@@ -102,7 +102,11 @@ class EtcdStore:
         What it takes to know that the watch has brought everything can't be written to a full etcd: then all is
         loaded as it is now.
         """
-        await self._feed.load()
+        try:
+            await self._feed.load()
+        except SealError as error:
+            log.warning("etcd's history does not open: doing without", cause=str(error))
+            await self._feed.load(history=False)
         try:
             mark = await self._feed.stock_up()
             self.no_space = self._feed.full
@@ -117,6 +121,7 @@ class EtcdStore:
         try:
             async with asyncio.timeout(HISTORY_PATIENCE_S):
                 await self._freshness.reach(mark, ours=True)
+            self._feed.in_history = False
             return
         except (TimeoutError, UnavailableError) as error:
             cause = str(error) or f"more than {HISTORY_PATIENCE_S:.0f} s"

@@ -24,7 +24,7 @@ from orchestrator.store.etcd.failures import LostDataError, store_error
 from orchestrator.store.etcd.keys import SPARES, Keys, end_of
 from orchestrator.store.etcd.reading import Reader, revision_of, slices
 from orchestrator.store.interface import CompactedError, Entry, NoSpaceError, StoreError, UnavailableError
-from orchestrator.store.sealing import Sealer
+from orchestrator.store.sealing import Sealer, SealError
 from orchestrator.wire.grpc import GrpcError, GrpcStream
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,8 @@ class Feed:
         self.full = False
         """Whether etcd refused the last marker because its database is full."""
         self.progress_is_right = False
+        self.in_history = False
+        """Whether what the watch brings may be from before the start."""
         self._api = api
         self._keys = keys
         self._clock = clock
@@ -97,7 +99,7 @@ class Feed:
             except CompactedError:
                 continue  # Reading took longer than etcd kept that revision: take another one.
         self.cache.replace(state, revision)
-        self._must_load = False
+        self._must_load, self.in_history = False, history
 
     async def _oldest(self, newest: int, size_bytes: int) -> int:
         """Where to begin: with as much of etcd's history as is worth it, so that clients of a server that was
@@ -145,6 +147,10 @@ class Feed:
                     "etcd forgot what this server has not seen: loading all", after=self.cache.revision
                 )
                 self._must_load = True
+            except SealError as error:
+                # A key that is gone by now may have sealed what is history only: today's values may open.
+                self._must_load = self._must_load or self.in_history
+                await self._broken(error)
             except (GrpcError, StoreError) as error:
                 await self._broken(error)
             except Exception:
