@@ -4,12 +4,9 @@ import base64
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.contract.api_support import Cluster
+from tests.contract.kind_examples import request_pem
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -30,19 +27,6 @@ RULE = {
 }
 LIMITED = {"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}
 CLAIM = {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}
-
-
-def request_pem(name: str = "jane", organization: str = "devs") -> str:
-    """A certificate request as base64 PEM, as clients send it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-        ]
-    )
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 KINDS: list[tuple[str, str, dict[str, Any], list[Any]]] = [
