@@ -239,9 +239,11 @@ class _LabelParser:
 
 # ── Field selectors ──────────────────────────────────────────────────────────────────────────────────────
 
-_ABSENT_VALUES = {"spec.unschedulable": "false", "spec.hostNetwork": "false", "status.replicas": "0"}
+_ABSENT_VALUES = {
+    "spec.unschedulable": "false", "spec.hostNetwork": "false", "status.replicas": "0", "status.successful": "0",
+}  # fmt: skip
 """What a missing field compares as, where that is not the empty text."""
-_PATHS = {"source": "source.component"}
+_PATHS = {"source": "source.component", "status.successful": "status.succeeded"}
 """Selectable names that are not the path of the field they mean."""
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9._:/ -]+").fullmatch
 

@@ -72,6 +72,9 @@ async def test_a_job_and_its_row(cluster):
     assert (row["Status"], row["Completions"], row["Duration"]) == ("Running", "0/1", "")
     code, _, _ = await cluster.call("PUT", f"{BATCH}/jobs/once", job)
     assert code == 200, "what was read can be written"
+    for successes, count in ((0, 1), (1, 0)):
+        _, found, _ = await cluster.call("GET", f"{BATCH}/jobs?fieldSelector=status.successful={successes}")
+        assert len(found["items"]) == count
     patch = json.dumps({"spec": {"suspend": True}}).encode()
     headers = {"Content-Type": "application/merge-patch+json"}
     code, job, _ = await cluster.call("PATCH", f"{BATCH}/jobs/once", patch, headers=headers)
