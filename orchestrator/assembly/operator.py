@@ -59,7 +59,12 @@ def stopped(data_dir: Path) -> Iterator[None]:
 
 async def ask(config: Config, method: str, path: str) -> Object:
     """One request to the running server as its admin. Raises `StartupError` with the server's words."""
-    server, context = connection(config.write_kubeconfig)
+    try:
+        server, context = connection(config.write_kubeconfig)
+    except StartupError as error:
+        raise StartupError(
+            error.cause, "Name the one that the running server wrote with --kubeconfig."
+        ) from error
     client = HttpsClient(server, context)
     try:
         return await client.call(method, path, deadline_s=REQUEST_DEADLINE_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.cli.store import DAMAGED, command, size
 from orchestrator.config import load
+from orchestrator.store.disk import Disk
 from orchestrator.store.interface import Put, Txn
 
 SECRET = "hunter2" * 20
@@ -180,3 +182,12 @@ def test_sizes_for_people():
     assert [size(value) for value in (0, 1023, 2048, 3 * 2**20, 5 * 2**30)] == [
         "0 B", "1023 B", "2.0 KiB", "3.0 MiB", "5.0 GiB",
     ]  # fmt: skip
+
+
+def test_without_the_running_servers_kubeconfig_its_option_is_named(config: Path) -> None:
+    lock = Disk().lock(config.parent / "data" / "store" / "LOCK")
+    try:
+        with pytest.raises(StartupError, match="with --kubeconfig"):
+            run(config, "compact", "--kubeconfig", str(config.parent / "absent"))
+    finally:
+        os.close(lock)
