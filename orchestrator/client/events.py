@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 PENDING_MAX = 1000
 KNOWN_MAX = 4096
 SIMILAR_MAX = 10
-"""Different messages of one kind of event about one object within `SIMILAR_S`, before they are combined."""
+"""Of different messages of one kind of event about one object within `SIMILAR_S` this one is the first combined."""
 SIMILAR_S = 600.0
 BURST = 25
 REFILL_S = 300.0
@@ -125,7 +125,7 @@ class EventRecorder:
         message = noted[3] if key == noted else f"{COMBINED}: {noted[3]}"
         try:
             known = self._written.get(key)
-            if known is None or not await self._count(known, note):
+            if known is None or not await self._count(known, note, message):
                 await self._create(key, note, message)
         except (ServiceUnavailable, Timeout) as error:
             log.debug("events wait for the server", error=error.message)
@@ -141,9 +141,10 @@ class EventRecorder:
             self.lost += 1
             log.exception("event not written", reason=key[2])
 
-    async def _count(self, known: _Written, note: _Note) -> bool:
-        """Raise the count of the object; False when it is gone."""
-        patch = {"count": known.count + note.count, "lastTimestamp": timestamp(note.last_s)}
+    async def _count(self, known: _Written, note: _Note, message: str) -> bool:
+        """Raise the count of the object, which says what happened last; False when it is gone."""
+        last = timestamp(note.last_s)
+        patch = {"count": known.count + note.count, "lastTimestamp": last, "message": message}
         try:
             await self._client.patch(EVENTS, known.name, known.namespace, patch)
         except NotFound:
@@ -186,7 +187,7 @@ class EventRecorder:
         similar.last_s = now_s
         if message in similar.messages:
             return key
-        if len(similar.messages) < SIMILAR_MAX:
+        if len(similar.messages) < SIMILAR_MAX - 1:
             similar.messages.add(message)
             return key
         return subject, type_, reason, COMBINED
@@ -194,9 +195,10 @@ class EventRecorder:
     def _allowed(self, subject: _Subject) -> bool:
         """Token bucket per object."""
         now_s = self._clock.monotonic_s()
-        bucket = self._buckets.get(subject)
+        about = (*subject[:5], "")  # Whichever of its containers it is about.
+        bucket = self._buckets.get(about)
         if bucket is None:
-            bucket = self._buckets[subject] = _Bucket(BURST, now_s)
+            bucket = self._buckets[about] = _Bucket(BURST, now_s)
             _bound(self._buckets)
         bucket.tokens = min(BURST, bucket.tokens + (now_s - bucket.at_s) / REFILL_S)
         bucket.at_s = now_s

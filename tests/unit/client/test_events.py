@@ -95,8 +95,15 @@ async def test_many_similar_events_become_one(world):
         world.recorder.event(POD, "Warning", "Failed", f"try {n}")
     await world.clock.advance(0)
     brief = world.api.brief
-    assert len(brief) == SIMILAR_MAX + 1
-    assert brief[-1] == ("Failed", f"{COMBINED}: try {SIMILAR_MAX}", 5)
+    assert len(brief) == SIMILAR_MAX
+    assert brief[-1] == ("Failed", f"{COMBINED}: try {SIMILAR_MAX + 4}", 6)
+
+
+async def test_all_containers_of_a_pod_share_its_limit(world):
+    for n in range(BURST + 20):
+        world.recorder.event(POD, "Normal", f"Reason{n}", "m", f"spec.containers{{c{n % 3}}}")
+    await world.clock.advance(0)
+    assert len(world.api.objects) == BURST
 
 
 async def test_an_object_that_says_too_much_is_limited_and_others_are_not(world):
