@@ -27,7 +27,8 @@ def json_patch(obj: Object, ops: Any) -> Object:
         raise BadRequest("error decoding patch: json: cannot unmarshal a JSON patch that is not an array")
     if len(ops) > OPERATIONS_MAX:
         raise RequestEntityTooLarge(
-            f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(ops)}"
+            "Request entity too large: The allowed maximum operations in a JSON patch is "
+            f"{OPERATIONS_MAX}, got {len(ops)}"
         )
     run = _Run()
     document: Any = obj
