@@ -78,11 +78,19 @@ class Item(msgspec.Struct, gc=False, eq=False):
 
     @property
     def object(self) -> Object:
-        """The decoded object, `metadata.resourceVersion` included. Frozen: do not mutate."""
+        """The decoded object, `metadata.resourceVersion` included and `managedFields` left out: no component
+        asks for them, and decoded they take twice the rest. Who writes the object back without them leaves them
+        as they are. Frozen: do not mutate."""
         if self._object is None:
-            self._object = decode(self.raw, self.revision)
+            self._object = obj = decode(self.raw, self.revision)
+            obj["metadata"].pop("managedFields", None)
             _remember(self)
         return self._object
+
+    @property
+    def whole(self) -> Object:
+        """The decoded object with all that clients see. Decoded each time."""
+        return decode(self.raw, self.revision)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -125,7 +125,7 @@ class LocalClient:
         written = await self._registry.patch(
             resource, namespace, name, Patch("apply", obj), options, self.identity, subresource
         )
-        return written.item.object
+        return written.item.whole
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", options: DeleteOptions = _DELETE

@@ -61,7 +61,7 @@ class Messages:
         if known is not None and known[0] is item:
             self._kept.move_to_end(key)
             return known[1]
-        obj = item.object
+        obj = item.whole
         try:
             if partial:
                 message = kubernetes.encode_message(*METADATA, {"metadata": obj["metadata"]})

@@ -34,6 +34,11 @@ async def put(api, obj, manager, resource=DEPLOYMENTS, subresource="", **options
     )
 
 
+async def get(api, resource, name, namespace="default"):
+    """With entries, as clients see it."""
+    return (await api.registry.get(resource, namespace, name)).whole
+
+
 def owned(obj, manager, operation="Apply", subresource=""):
     """The field set of a manager; None when it has no entry."""
     for entry in obj["metadata"].get("managedFields", ()):
@@ -45,7 +50,7 @@ def owned(obj, manager, operation="Apply", subresource=""):
 
 async def test_a_creation_is_recorded_with_defaults_and_without_what_the_system_sets(api):
     await api.create(DEPLOYMENTS, api.deployment("web"), field_manager="me")
-    (entry,) = (await api.get(DEPLOYMENTS, "web"))["metadata"]["managedFields"]
+    (entry,) = (await get(api, DEPLOYMENTS, "web"))["metadata"]["managedFields"]
     fields = entry.pop("fieldsV1")
     assert entry == {
         "manager": "me", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
@@ -61,7 +66,7 @@ async def test_a_creation_is_recorded_with_defaults_and_without_what_the_system_
 async def test_an_apply_creates_and_owns_only_what_it_says(api, clock):
     written = await put(api, web(2), "me")
     assert written.created
-    obj = await api.get(DEPLOYMENTS, "web")
+    obj = await get(api, DEPLOYMENTS, "web")
     assert obj["spec"]["revisionHistoryLimit"] == 10
     assert owned(obj, "me") == {
         "f:spec": {
@@ -108,7 +113,7 @@ async def test_a_conflict_names_every_field_and_manager(api):
         "field": ".spec.minReadySeconds",
     } in status["details"]["causes"]
     written = await put(api, wanted, "three", force=True)
-    obj = written.item.object
+    obj = written.item.whole
     assert obj["spec"]["replicas"] == 5
     assert "f:replicas" not in owned(obj, "one")["f:spec"]
     assert owned(obj, "two", "Update") is None
@@ -127,19 +132,19 @@ async def test_what_is_no_longer_applied_goes_unless_somebody_else_owns_it(api):
     await put(api, web(2, a="1", b="2", c="3"), "one")
     await put(api, {**config(), "metadata": {"name": "web", "labels": {"b": "2"}}}, "two")
     await api.patch(DEPLOYMENTS, "web", {"metadata": {"labels": {"d": "4"}}}, field_manager="three")
-    obj = (await put(api, web(None, a="1"), "one")).item.object
+    obj = (await put(api, web(None, a="1"), "one")).item.whole
     assert obj["metadata"]["labels"] == {"a": "1", "b": "2", "d": "4"}
     assert obj["spec"]["replicas"] == 1  # the default is back
 
 
 async def test_equal_values_are_shared_and_given_up_one_by_one(api):
     await put(api, web(2), "one")
-    obj = (await put(api, config(replicas=2), "two")).item.object
+    obj = (await put(api, config(replicas=2), "two")).item.whole
     assert "f:replicas" in owned(obj, "one")["f:spec"]
     assert owned(obj, "two") == {"f:spec": {"f:replicas": {}}}
-    obj = (await put(api, web(None), "one")).item.object
+    obj = (await put(api, web(None), "one")).item.whole
     assert obj["spec"]["replicas"] == 2
-    obj = (await put(api, config(), "two")).item.object
+    obj = (await put(api, config(), "two")).item.whole
     assert obj["spec"]["replicas"] == 1
 
 
@@ -149,10 +154,10 @@ async def test_lists_merge_by_key_and_keep_the_appliers_order(api):
         return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
 
     await put(api, service(("a", 1), ("b", 2)), "one", SERVICES)
-    obj = (await put(api, service(("c", 3), ("a", 1)), "two", SERVICES)).item.object
+    obj = (await put(api, service(("c", 3), ("a", 1)), "two", SERVICES)).item.whole
     assert sorted(port["name"] for port in obj["spec"]["ports"]) == ["a", "b", "c"]
     assert 'k:{"port":1,"protocol":"TCP"}' in owned(obj, "two")["f:spec"]["f:ports"]
-    obj = (await put(api, service(("b", 2)), "one", SERVICES)).item.object
+    obj = (await put(api, service(("b", 2)), "one", SERVICES)).item.whole
     assert [port["name"] for port in obj["spec"]["ports"] if port["name"] != "b"] == ["c", "a"]
     with pytest.raises(BadRequest) as raised:
         await put(api, service(("x", 1), ("y", 1)), "one", SERVICES)
@@ -164,13 +169,13 @@ async def test_lists_merge_by_key_and_keep_the_appliers_order(api):
 
 async def test_an_update_takes_fields_and_drops_what_it_removes(api):
     await put(api, web(2, a="1"), "one")
-    obj = await api.get(DEPLOYMENTS, "web")
+    obj = await get(api, DEPLOYMENTS, "web")
     obj = {
         **obj,
         "metadata": {**obj["metadata"], "labels": {"b": "2"}},
         "spec": {**obj["spec"], "replicas": 9},
     }
-    obj = (await api.update(DEPLOYMENTS, obj, field_manager="two")).item.object
+    obj = (await api.update(DEPLOYMENTS, obj, field_manager="two")).item.whole
     assert "f:metadata" not in owned(obj, "one")
     assert "f:replicas" not in owned(obj, "one")["f:spec"]
     assert owned(obj, "two", "Update") == {
@@ -180,7 +185,7 @@ async def test_an_update_takes_fields_and_drops_what_it_removes(api):
 
 async def test_status_and_scale_have_entries_of_their_own(api):
     await put(api, web(2), "me")
-    obj = await api.get(DEPLOYMENTS, "web")
+    obj = await get(api, DEPLOYMENTS, "web")
     await api.update(DEPLOYMENTS, {**obj, "status": {"replicas": 2}}, "status", field_manager="ctl")
     scale = {
         "apiVersion": "autoscaling/v1",
@@ -189,7 +194,7 @@ async def test_status_and_scale_have_entries_of_their_own(api):
         "spec": {"replicas": 4},
     }
     await api.update(DEPLOYMENTS, scale, "scale", field_manager="hpa")
-    obj = await api.get(DEPLOYMENTS, "web")
+    obj = await get(api, DEPLOYMENTS, "web")
     assert owned(obj, "ctl", "Update", "status") == {"f:status": {"f:replicas": {}}}
     assert owned(obj, "hpa", "Update", "scale") == {"f:spec": {"f:replicas": {}}}
     assert "f:replicas" not in owned(obj, "me")["f:spec"]
@@ -210,10 +215,10 @@ async def test_a_scale_and_a_status_can_be_applied(api):
     with pytest.raises(Conflict, match=r'Apply failed with 1 conflict: conflict with "me": \.spec\.replicas'):
         await put(api, scale, "hpa", subresource="scale")
     written = await put(api, scale, "hpa", subresource="scale", force=True)
-    assert written.item.object["spec"]["replicas"] == 4
+    assert written.item.whole["spec"]["replicas"] == 4
     status = {**config(), "status": {"replicas": 3, "observedGeneration": 1}}
     del status["spec"]
-    obj = (await put(api, status, "ctl", subresource="status")).item.object
+    obj = (await put(api, status, "ctl", subresource="status")).item.whole
     assert obj["status"]["replicas"] == 3
     assert owned(obj, "ctl", subresource="status") == {
         "f:status": {"f:replicas": {}, "f:observedGeneration": {}}
@@ -223,7 +228,7 @@ async def test_a_scale_and_a_status_can_be_applied(api):
 
 
 async def test_status_through_the_main_resource_belongs_to_nobody(api):
-    obj = (await put(api, {**web(2), "status": {"replicas": 7}}, "me")).item.object
+    obj = (await put(api, {**web(2), "status": {"replicas": 7}}, "me")).item.whole
     assert "f:status" not in owned(obj, "me")
     assert obj.get("status", {}).get("replicas") is None
 
@@ -232,13 +237,13 @@ async def test_a_reset_drops_all_entries_and_the_first_apply_finds_what_was_befo
     await api.create(CONFIGMAPS, api.config_map("a"), field_manager="me")
     reset = [{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]
     await api.patch(CONFIGMAPS, "a", reset, "json", field_manager="me")
-    assert "managedFields" not in (await api.get(CONFIGMAPS, "a"))["metadata"]
+    assert "managedFields" not in (await get(api, CONFIGMAPS, "a"))["metadata"]
     await api.patch(CONFIGMAPS, "a", {"data": {"x": "y"}}, field_manager="me")
-    assert "managedFields" not in (await api.get(CONFIGMAPS, "a"))["metadata"]
+    assert "managedFields" not in (await get(api, CONFIGMAPS, "a"))["metadata"]
     wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "z"}}
     with pytest.raises(Conflict, match=r'conflict with "before-first-apply" using v1: .data.x'):
         await put(api, wanted, "me", CONFIGMAPS)
-    obj = (await put(api, wanted, "me", CONFIGMAPS, force=True)).item.object
+    obj = (await put(api, wanted, "me", CONFIGMAPS, force=True)).item.whole
     assert owned(obj, "before-first-apply", "Update") == {"f:data": {".": {}, "f:key": {}}}
 
 
@@ -247,11 +252,11 @@ async def test_a_reset_drops_all_entries_and_the_first_apply_finds_what_was_befo
 )
 async def test_empty_and_malformed_entries_are_not_taken_over(api, entries):
     await api.create(CONFIGMAPS, api.config_map("a"), field_manager="me")
-    before = (await api.get(CONFIGMAPS, "a"))["metadata"]["managedFields"]
+    before = (await get(api, CONFIGMAPS, "a"))["metadata"]["managedFields"]
     patch = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]
     with suppress(BadRequest):  # some are not even of the right type
         await api.patch(CONFIGMAPS, "a", patch, "json")
-    assert (await api.get(CONFIGMAPS, "a"))["metadata"]["managedFields"] == before
+    assert (await get(api, CONFIGMAPS, "a"))["metadata"]["managedFields"] == before
 
 
 async def test_well_formed_entries_of_a_client_replace_those_stored(api):
@@ -260,9 +265,9 @@ async def test_well_formed_entries_of_a_client_replace_those_stored(api):
         "manager": "kubectl", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
         "time": "2020-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:key": {}}},
     }  # fmt: skip
-    obj = await api.get(CONFIGMAPS, "a")
+    obj = await get(api, CONFIGMAPS, "a")
     obj = {**obj, "metadata": {**obj["metadata"], "managedFields": [entry]}}
-    obj = (await api.update(CONFIGMAPS, obj)).item.object
+    obj = (await api.update(CONFIGMAPS, obj)).item.whole
     assert obj["metadata"]["managedFields"] == [entry]
     wrong = {**obj, "metadata": {**obj["metadata"], "managedFields": [{**entry, "operation": "Guess"}]}}
     with pytest.raises(
@@ -276,7 +281,7 @@ async def test_entries_of_updates_are_joined_beyond_ten(api, clock):
     for n in range(1, 13):
         await clock.advance(1)
         await api.patch(CONFIGMAPS, "a", {"data": {f"k{n}": "v"}}, field_manager=f"m{n}")
-    obj = await api.get(CONFIGMAPS, "a")
+    obj = await get(api, CONFIGMAPS, "a")
     entries = obj["metadata"]["managedFields"]
     assert [entry["manager"] for entry in entries] == ["ancient-changes", *(f"m{n}" for n in range(4, 13))]
     assert owned(obj, "ancient-changes", "Update")["f:data"] == {
@@ -288,9 +293,9 @@ async def test_a_time_changes_with_what_the_manager_changes(api, clock):
     await api.create(CONFIGMAPS, api.config_map("a"), field_manager="me")
     await clock.advance(60)
     await api.patch(CONFIGMAPS, "a", {"data": {"key": "value"}}, field_manager="me")
-    assert (await api.get(CONFIGMAPS, "a"))["metadata"]["managedFields"][0]["time"] == STARTED
+    assert (await get(api, CONFIGMAPS, "a"))["metadata"]["managedFields"][0]["time"] == STARTED
     await api.patch(CONFIGMAPS, "a", {"data": {"key": "other"}}, field_manager="me")
-    assert (await api.get(CONFIGMAPS, "a"))["metadata"]["managedFields"][0]["time"] == "2023-11-14T22:14:20Z"
+    assert (await get(api, CONFIGMAPS, "a"))["metadata"]["managedFields"][0]["time"] == "2023-11-14T22:14:20Z"
 
 
 @pytest.mark.parametrize(
@@ -327,21 +332,21 @@ async def test_uid_and_resource_version_make_an_apply_conditional(api):
         await put(api, given(uid="x"), "me", CONFIGMAPS)
     with pytest.raises(Conflict, match="the object has been modified"):
         await put(api, given(resourceVersion="999"), "me", CONFIGMAPS)
-    obj = (await put(api, given(), "me", CONFIGMAPS)).item.object
+    obj = (await put(api, given(), "me", CONFIGMAPS)).item.whole
     with pytest.raises(Conflict, match="UID in precondition: x"):
         await put(api, given(uid="x"), "me", CONFIGMAPS)
     with pytest.raises(Conflict, match="the object has been modified"):
         await put(api, given(resourceVersion="999"), "me", CONFIGMAPS)
     version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
     changed = {**given(resourceVersion=version, uid=uid), "data": {"k": "w"}}
-    assert (await put(api, changed, "me", CONFIGMAPS)).item.object["data"] == {"k": "w"}
+    assert (await put(api, changed, "me", CONFIGMAPS)).item.whole["data"] == {"k": "w"}
 
 
 async def test_a_dry_run_shows_and_stores_nothing(api):
     shown = await put(api, web(2), "me", dry_run=True)
-    assert owned(shown.item.object, "me")
+    assert owned(shown.item.whole, "me")
     with pytest.raises(NotFound):
-        await api.get(DEPLOYMENTS, "web")
+        await get(api, DEPLOYMENTS, "web")
 
 
 async def test_quantities_are_compared_in_the_form_in_which_they_are_kept(api):
@@ -358,7 +363,7 @@ async def test_kubectl_takes_over_from_its_client_side_apply(api):
     await api.create(DEPLOYMENTS, obj, field_manager="kubectl-client-side-apply")
     with pytest.raises(Conflict):
         await put(api, web(3), "somebody")
-    obj = (await put(api, web(3), "kubectl")).item.object
+    obj = (await put(api, web(3), "kubectl")).item.whole
     assert obj["spec"]["replicas"] == 3
     kept = json.loads(obj["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"])
     assert kept["spec"]["replicas"] == 3
@@ -369,7 +374,7 @@ async def test_kubectl_takes_over_from_its_client_side_apply(api):
 
 async def test_bindings_and_leases_leave_no_entries(api):
     lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "me"}}
-    obj = (await api.create(LEASES, lease, field_manager="me")).item.object
+    obj = (await api.create(LEASES, lease, field_manager="me")).item.whole
     assert "managedFields" not in obj["metadata"]
 
 
@@ -384,5 +389,5 @@ async def test_a_heartbeat_adds_no_entry(api, clock):
         beat = {"status": {"conditions": [
             {"type": "Ready", "status": "True", "lastHeartbeatTime": f"2020-01-01T00:00:0{n}Z"}]}}  # fmt: skip
         await api.patch(NODES, "n", beat, "strategic", "status", namespace="", field_manager="kubelet")
-    obj = await api.get(NODES, "n", namespace="")
+    obj = await get(api, NODES, "n", namespace="")
     assert [entry.get("subresource") for entry in obj["metadata"]["managedFields"]].count("status") == 1
