@@ -8,6 +8,7 @@ from orchestrator.api import resources
 _PREFIXES = {
     resource.key_prefix(): f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     for resource in resources.BUILT_IN
+    if resource.stored_as is None and not resource.virtual
 }
 
 

@@ -5,7 +5,8 @@ While one batch is being written, later ones gather in the next. Only when a bat
 published to watches and acknowledged, in revision order. If a batch does not get to disk, everything staged
 fails with it, since it was decided on top of it.
 
-An allocation without space fails what is staged and nothing else; a failed write or sync stops the store:
+An allocation without space fails what is staged and nothing else; of that, what frees space is decided once more and
+goes to disk by itself, where the log keeps room for it (`Log.write`). A failed write or sync stops the store:
 what the kernel then holds in its cache says nothing about the disk, so nothing is retried.
 """
 
@@ -29,7 +30,7 @@ from orchestrator.store.interface import (
     TxnResult,
 )
 from orchestrator.store.log import Log, Position
-from orchestrator.store.record import Record
+from orchestrator.store.record import Record, frees
 from orchestrator.store.staging import Bookkeeping, Staging, Unchanged
 from orchestrator.store.state import State
 from orchestrator.store.watch import WatchHub, closed_error
@@ -85,9 +86,16 @@ class CommitThread:
 class Request(Struct, gc=False, eq=False):
     """What one call waits for: a list of results, or the only result where it is `alone`."""
 
+    works: Sequence[Txn | Bookkeeping]
     outcomes: Sequence[Record | Unchanged]
     future: asyncio.Future[Any]
     alone: bool
+
+    @property
+    def frees(self) -> bool:
+        """Whether it makes room on a full disk."""
+        records = [outcome for outcome in self.outcomes if isinstance(outcome, Record)]
+        return bool(records) and frees(records)
 
 
 class Batch:
@@ -151,9 +159,9 @@ class Committer:
         outcome = staging.stage(txn)
         future: asyncio.Future[TxnResult] = self._loop.create_future()
         if isinstance(outcome, Record):
-            self._enqueue(Request((outcome,), future, True), (outcome,), outcome.size_bytes)
+            self._enqueue(Request((txn,), (outcome,), future, True), (outcome,), outcome.size_bytes)
         elif staging.touches(txn):
-            self._enqueue(Request((outcome,), future, True), (), 0)
+            self._enqueue(Request((txn,), (outcome,), future, True), (), 0)
         else:
             future.set_result(self._unchanged(outcome))
         return future
@@ -194,7 +202,7 @@ class Committer:
         future: asyncio.Future[list[TxnResult]] = self._loop.create_future()
         if records or any(map(staging.touches, works)):
             size_bytes = sum(record.size_bytes for record in records)
-            self._enqueue(Request(outcomes, future, False), records, size_bytes)
+            self._enqueue(Request(works, outcomes, future, False), records, size_bytes)
         else:
             future.set_result(
                 [self._unchanged(outcome) for outcome in outcomes if not isinstance(outcome, Record)]
@@ -204,7 +212,7 @@ class Committer:
     def _enqueue(self, request: Request, records: Sequence[Record], size_bytes: int) -> None:
         """Have `request` in the next batch that has room; it is answered when that is on disk."""
         queue, count = self._queue, len(request.outcomes)
-        if not queue or not queue[-1].takes(count, size_bytes):
+        if not queue or not queue[-1].takes(count, size_bytes) or (self.no_space and self._differs(request)):
             queue.append(Batch())
         batch = queue[-1]
         batch.requests.append(request)
@@ -214,6 +222,11 @@ class Committer:
         self._backlog_bytes += size_bytes
         if not self._busy:
             self._wake()
+
+    def _differs(self, request: Request) -> bool:
+        """On a full disk what frees space does not share the fate of what takes some."""
+        batch = self._queue[-1]
+        return bool(batch.records) and request.frees != frees(batch.records)
 
     def _wake(self) -> None:
         """Flush after the callbacks that are ready now: writers woken together share a sync."""
@@ -231,9 +244,8 @@ class Committer:
         if not records:
             self._loop.call_soon(self._landed, None)  # Behind what is being published now.
             return
-        self._thread.submit(
-            partial(self.log.write, self.log.encode(records), records[-1].revision), self._landed
-        )
+        data, revision = self.log.encode(records), records[-1].revision
+        self._thread.submit(partial(self.log.write, data, revision, frees(records)), self._landed)
 
     def _landed(self, error: BaseException | None) -> None:
         flying, self._flying = self._flying, None
@@ -243,7 +255,8 @@ class Committer:
             self._fail(flying, error)
             return
         position = self.log.position
-        self.no_space = False
+        if self.no_space and not frees(flying.records):
+            self.no_space = False
         self._flush()  # The disk writes the next batch while this one is published.
         self._publish(flying)
         self.published = position
@@ -286,12 +299,24 @@ class Committer:
             self.no_space = True
         else:
             self.stop(f"writing {self.log.current.path} failed: {error}")
+        again = self.no_space and not self.fault and not frees(flying.records)
         for batch in failed:
-            for request in batch.requests:
-                if not request.future.done():
-                    request.future.set_exception(self._error_of(error))
             self._release(batch)
+        for request in [request for batch in failed for request in batch.requests]:
+            if request.future.done():
+                continue
+            if again and request.frees:
+                self._decide_again(request)
+            else:
+                request.future.set_exception(self._error_of(error))
         self._wake()
+
+    def _decide_again(self, request: Request) -> None:
+        """`request` was decided on top of what failed, and nobody was told."""
+        outcomes = [self._staging.stage(work) for work in request.works]
+        records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
+        size_bytes = sum(record.size_bytes for record in records)
+        self._enqueue(Request(request.works, outcomes, request.future, request.alone), records, size_bytes)
 
     def _error_of(self, error: BaseException) -> StoreError:
         if isinstance(error, NoSpaceError):

@@ -3,7 +3,8 @@
 The owner is the committer: `encode` on the loop, `write` in its thread, never two at a time. `prepare` runs in
 another thread beside it and only touches the spare segment, under the lock. Space: a segment is allocated
 before it is written, and a write that needs a new one where no space is left is refused as if it had never
-been tried; an error on allocated space is for the caller to take as final.
+been tried; an error on allocated space is for the caller to take as final. What frees space may use a reserve that
+other writes leave in the current segment as long as the next one is not at hand.
 """
 
 import errno
@@ -19,6 +20,8 @@ from orchestrator.store.record import SEAL, Record, Sealer, encode_batch
 from orchestrator.store.segment import PAGE_BYTES, Segment, next_header, segment_path
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+RESERVE_BYTES_MAX = 1024 * 1024
+"""Room for some ten thousand deletions."""
 FILL_BYTES = 512 * 1024
 """So much of a spare segment is written with zeros at a time, and synced."""
 FILL_BATCH_BYTES = 16 * 1024
@@ -53,6 +56,7 @@ class Log:
         self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
+        self._reserve_bytes = min(RESERVE_BYTES_MAX, segment_bytes // 8)
         self._current = segments[-1]
         header = self._current.header
         assert header is not None
@@ -90,22 +94,30 @@ class Log:
         """The next batch, for exactly one call of `write`."""
         return encode_batch(records, self._current.batch + 1, self._seed, self.sealer)
 
-    def write(self, data: bytes, revision: int) -> None:
+    def write(self, data: bytes, revision: int, frees: bool = False) -> None:
         """Append one encoded batch, whose newest revision is `revision`; on disk when it returns.
 
-        Raises `NoSpaceError` before anything was written; an `OSError` leaves the log in an unknown state.
+        One that `frees` space may use up the reserve. Raises `NoSpaceError` before anything was written; an
+        `OSError` leaves the log in an unknown state.
         """
         if self._broken is not None:
             raise self._broken
         segment = self._current
-        needed = segment.needed_bytes(len(data))
+        reserve = 0 if frees else self._reserve_bytes
+        needed = segment.needed_bytes(len(data)) + (0 if self._next_is_ready else reserve)
         fits = needed <= max(self._segment_bytes, segment.size_bytes)
         if fits and not segment.sealed:
             self._make_room(segment, needed)
         else:
-            segment = self._rotate(HEADER_BYTES + len(data) + SEAL.size)
+            segment = self._rotate(HEADER_BYTES + len(data) + SEAL.size + reserve)
         segment.append(data, revision)
         self.written_bytes += len(data)
+
+    @property
+    def _next_is_ready(self) -> bool:
+        """Whether a spare segment has room for a reserve of its own."""
+        spare = self.spare
+        return spare is not None and spare.size_bytes >= HEADER_BYTES + SEAL.size + self._reserve_bytes
 
     def rotate(self) -> Position:
         """Go on in a new segment, unless this one is empty. Like `write`; returns the place behind it."""

@@ -29,6 +29,8 @@ TRIM_EVENTS = 2000
 """Forgotten without giving others their turn."""
 RETRY_S = 1.0
 RETRY_MAX_S = 600.0
+RETRY_FULL_S = 15.0
+"""On a full disk: somebody deletes, and waits for room."""
 
 
 class Store(Protocol):
@@ -95,6 +97,8 @@ class Maintenance:
                 self._state.trim(TRIM_EVENTS)
                 await self._clock.sleep(0)
             await self._snapshotter.tidy()
+            if self._snapshotter.gives_space:
+                self._snapshot_due.set()
 
     def _wanted_floor(self) -> int:
         now_s = self._clock.monotonic_s()
@@ -115,7 +119,7 @@ class Maintenance:
                 await self._snapshotter.run()
                 backoff.reset()
             except (OSError, StoreError) as error:
-                delay_s = backoff.next_s()
+                delay_s = min(backoff.next_s(), RETRY_FULL_S if self._committer.no_space else RETRY_MAX_S)
                 log.warning("store snapshot not taken", cause=str(error), retry_in_s=delay_s)
                 await self._clock.sleep(delay_s)
                 self._snapshot_due.set()

@@ -46,6 +46,9 @@ SNAPSHOT = 7
 
 ALONE_BYTES = RECORD.size + OPERATION.size
 """What a record of one operation takes beside its key and value."""
+FREEING = frozenset((DELETE, END, COMPACT))
+"""What takes away more than it adds; a full disk takes these when it takes nothing else."""
+
 KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -80,6 +83,11 @@ class Record(Struct, frozen=True, gc=False):
         if len(operations) == 1:
             return ALONE_BYTES + len(operations[0].key) + len(operations[0].value)
         return RECORD.size + sum(OPERATION.size + len(step.key) + len(step.value) for step in self.operations)
+
+
+def frees(records: Iterable[Record]) -> bool:
+    """Whether nothing but deletions and the like is in `records`."""
+    return all(step.kind in FREEING for record in records for step in record.operations)
 
 
 class BatchHead(NamedTuple):

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 SLICE_ENTRIES = 32
 SLICE_BYTES = 128 * 1024
 """One batch of a snapshot, after which others get their turn: some 100 us."""
+WORTH_SEGMENTS = 3
+"""So many that are not full are there after any snapshot, at most."""
 
 Result = TypeVar("Result")
 
@@ -88,6 +90,13 @@ class Snapshotter:
         """Whether enough was logged since the last snapshot."""
         logged = self._committer.log.written_bytes - self._begun_at
         return logged >= max(self._settings.snapshot_bytes, self._state.live_bytes)
+
+    @property
+    def gives_space(self) -> bool:
+        """Whether on a full disk a snapshot would give back more than the segments that it needs."""
+        held = self._committer.log.allocated_bytes + self._archive.size_bytes
+        spare = held - self._state.live_bytes
+        return self._committer.no_space and spare > WORTH_SEGMENTS * self._settings.segment_bytes
 
     async def run(self) -> None:
         """Take a snapshot now and remove what it supersedes.

@@ -10,12 +10,16 @@ from orchestrator.base.clock import VirtualClock
 from orchestrator.store import commit
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
-from orchestrator.store.interface import Compare, NoSpaceError, Put, StoppedError, Txn
+from orchestrator.store.interface import Compare, Delete, NoSpaceError, Put, StoppedError, Txn, TxnResult
 from orchestrator.store.settings import LogSettings
 
 
 def put(key: str, value: bytes = b"v") -> Txn:
     return Txn((), (Put(key, value),))
+
+
+def delete(key: str) -> Txn:
+    return Txn((), (Delete(key),))
 
 
 async def keys(store: LogStore) -> list[str]:
@@ -154,3 +158,25 @@ async def test_nothing_is_written_behind_a_job_that_failed() -> None:
     assert ran == ["after no space"]
     assert [type(error) for error in errors] == [NoSpaceError, type(None), OSError, OSError]
     thread.stop()
+
+
+async def test_deletions_beside_refused_puts_are_decided_again(tmp_path: Path, faulty_disk: Disk) -> None:
+    """What rested on a put that was refused is decided without it; a compaction and a lease's end get through too."""
+    settings = LogSettings(segment_bytes=64 * 1024)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk, settings=settings)
+    lease = await store.lease_grant(60)
+    await store.transact(Txn((), (Put("/leased", b"v", lease),)))
+    faulty_disk.faults["allocate"] = [errno.ENOSPC] * 100
+    for number in range(5):
+        await store.transact(put(f"/{number}", b"x" * 10_000))
+    big, before = put("/new", b"x" * 10_000), store.revision
+    works = [big, delete("/0"), delete("/new"), Txn((Compare("/new", 0),), (Delete("/1"),))]
+    refused, *deleted = await asyncio.gather(*map(store.transact, works), return_exceptions=True)
+    assert isinstance(refused, NoSpaceError) and store.no_space
+    assert deleted == [TxnResult(True, before + revision) for revision in (1, 1, 2)]
+    await store.lease_revoke(lease)
+    await store.compact(store.revision)
+    assert store.no_space and await keys(store) == ["/2", "/3", "/4"]
+    faulty_disk.faults["allocate"] = []
+    assert (await store.transact(big)).succeeded and not store.no_space
+    await store.close()

@@ -3,6 +3,7 @@
 On a small tmpfs of our own; needs the right to mount.
 """
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from orchestrator.base.clock import VirtualClock
 from orchestrator.store.engine import LogStore
-from orchestrator.store.interface import NoSpaceError, Put, Txn
+from orchestrator.store.interface import Compare, Delete, NoSpaceError, Put, Txn, TxnResult
 from orchestrator.store.settings import KIB, MIB, LogSettings
 from tests.e2e.cluster import ROOT, Answer, Api, free_port, wait_for
 
@@ -96,6 +97,32 @@ async def test_removing_somebody_elses_file_brings_writes_back(small_disk: Small
     again = await open_small(small_disk.path / "store", clock)
     assert len((await again.range("/")).entries) == again.revision == written + 1
     assert again.dropped is None
+    await again.close()
+
+
+async def test_deletions_and_lease_ends_are_taken_on_a_full_disk(small_disk: SmallDisk) -> None:
+    """Also those that came together with puts, and share no batch with them."""
+    clock = VirtualClock()
+    store = await open_small(small_disk.path / "store", clock)
+    lease = await store.lease_grant(3600)
+    await store.transact(Txn((), (Put("/leased", b"1", lease),)))
+    filler = small_disk.fill(MIB)
+    written = await write_until_full(store, clock)
+    for number in range(50):
+        deleting = store.transact(Txn((Compare(f"/{number}", number + 2),), (Delete(f"/{number}"),)))
+        refused, deleted = await asyncio.gather(
+            store.transact(put(written, 1 << 30)), deleting, return_exceptions=True
+        )
+        assert isinstance(refused, NoSpaceError) and store.no_space and store.healthy
+        assert isinstance(deleted, TxnResult) and deleted.succeeded
+    await store.lease_revoke(lease)
+    await store.compact(store.revision)
+    expected = [entry.key for entry in (await store.range("/")).entries]
+    assert len(expected) == written - 50 and store.no_space
+    filler.unlink()
+    await store.close()
+    again = await open_small(small_disk.path / "store", clock)
+    assert [entry.key for entry in (await again.range("/")).entries] == expected
     await again.close()
 
 

@@ -188,13 +188,34 @@ def test_writing_goes_on_behind_a_dropped_tail(sample: Sample) -> None:
     assert recover(image_of(disk))[:2] == (VALUES[3], None)
 
 
+def test_nothing_of_a_long_torn_tail_stays_behind_what_is_written_in_its_place() -> None:
+    disk = MemoryDisk()
+    found, log = opened(disk)
+    write(log, BATCHES[0])
+    start = log.position.offset
+    write(log, [Record(2, [Operation(PUT, 0, "/long", b"x" * 10_000)])])
+    end = log.position.offset
+    close(found, log)
+    image = image_of(disk)
+    (name,) = (name for name in image if name.endswith("1.segment"))
+    torn = bytearray(image[name])
+    torn[start + 100] ^= 1
+    disk = disk_of({name: bytes(torn)})
+    found, log = opened(disk)
+    assert found.dropped is not None and (found.dropped.start, found.dropped.end) == (start, end)
+    assert not any(image_of(disk)[name][start:])
+    write(log, [Record(2, [Operation(PUT, 0, "/short", b"y")])])
+    close(found, log)
+    assert recover(image_of(disk))[:2] == (VALUES[1] | {"/short": b"y"}, None)
+
+
 def chain() -> Image:
     """Three segments, the third one with two batches, and a spare."""
     disk = MemoryDisk()
     found, log = opened(disk)
     for n in range(8):
         write(log, [Record(n + 1, [Operation(PUT, 0, f"/{n}", bytes([65 + n]) * 4000)])])
-    log.prepare()
+        log.prepare()
     assert (len(log.segments), log.current.batch) == (3, 8) and log.spare is not None
     close(found, log)
     return image_of(disk)
