@@ -30,6 +30,7 @@ from orchestrator.assembly import bootstrap, fairness, host
 from orchestrator.assembly.access import Access, LateAuthorizer
 from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients
+from orchestrator.assembly.components import component_statuses
 from orchestrator.assembly.fairness import FairnessKeeper
 from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, LoopCollector, StoreCollector, TaskCollector
@@ -75,6 +76,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._rng = random.Random()
         self._not_ready = "starting"
+        self._undecided = "not started yet"
         self.ready = asyncio.Event()
         """Set when `/readyz` says ok; nodes may still be starting."""
         self._supervisors: list[Supervisor] = []
@@ -189,6 +191,8 @@ class Daemon:
         shared: "SharedStore | None",
     ) -> ApiServer:
         self.reviews = Reviews(access.authorizer, access.tokens, registry)
+        components = self._component_checks(opened.engine, shared)
+        registry.virtual.connect(table.COMPONENTSTATUSES, partial(component_statuses, components))
         relay = Relay(registry, certificates.agent_client_context())
         metrics = Metrics()
         for collector in (
@@ -219,6 +223,16 @@ class Daemon:
         if shared is not None:
             return Health(ready={"etcd": shared.check, **ready})
         return Health(live={"store": lambda: check_store(store)}, ready=ready)
+
+    def _component_checks(self, store: Engine, shared: "SharedStore | None") -> dict[str, Check]:
+        """Under the names of Kubernetes' components. Who stands by for another server is well."""
+
+        async def deciding() -> None:
+            if self._undecided:
+                raise Unhealthy(self._undecided)
+
+        etcd = shared.check if shared is not None else lambda: check_store(store)
+        return {"etcd-0": etcd, "controller-manager": deciding, "scheduler": deciding}
 
     async def _listen(self, api: ApiServer, certificates: Certificates) -> None:
         config = self.config
@@ -279,6 +293,7 @@ class Daemon:
             deciders.elect(f"{self.config.node_name}_{instance}_{secrets.token_hex(4)}")
         else:
             deciders.start()
+        self._undecided = ""
         nodes = Nodes(self.config, instance, self.clock, self._rng)
         nodes.watch(informers)
         await informers.synced()

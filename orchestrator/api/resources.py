@@ -59,6 +59,8 @@ class Resource:
     """Field selectors beyond `metadata.name` and `metadata.namespace`, as dotted paths."""
     stored_as: tuple[str, str] | None = None
     """Group and version in whose form its objects are kept, where that is another row of the same plural."""
+    virtual: bool = False
+    """Whether nobody stores its objects: the process itself knows them."""
     columns: tuple[CustomColumn, ...] | None = None
     """What a table of a custom kind shows beside the name; None for built-in kinds."""
 
@@ -78,8 +80,8 @@ class Resource:
 
     @property
     def stored(self) -> bool:
-        """Whether objects of it exist; reviews only answer a create."""
-        return "get" in self.verbs
+        """Whether objects of it are kept; reviews only answer a create."""
+        return "get" in self.verbs and not self.virtual
 
     def subresource(self, name: str) -> Subresource | None:
         return next((sub for sub in self.subresources if sub.name == name), None)
@@ -141,6 +143,10 @@ SERVICES = Resource(
 )  # fmt: skip
 ENDPOINTS = Resource("", "v1", "Endpoints", "endpoints", short_names=("ep",), singular="endpoints",
                      prefix="services/endpoints")  # fmt: skip
+COMPONENTSTATUSES = Resource(
+    "", "v1", "ComponentStatus", "componentstatuses", namespaced=False, short_names=("cs",),
+    verbs=("get", "list"), virtual=True,
+)  # fmt: skip
 CONFIGMAPS = Resource("", "v1", "ConfigMap", "configmaps", short_names=("cm",))
 SECRETS = Resource("", "v1", "Secret", "secrets", selectable=("type",))
 SERVICEACCOUNTS = Resource(
@@ -349,7 +355,7 @@ SELFSUBJECTRULESREVIEWS = Resource(
 )  # fmt: skip
 
 BUILT_IN: tuple[Resource, ...] = (
-    BINDINGS, CONFIGMAPS, ENDPOINTS, EVENTS, LIMITRANGES, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS,
+    BINDINGS, COMPONENTSTATUSES, CONFIGMAPS, ENDPOINTS, EVENTS, LIMITRANGES, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES, PODS, PODTEMPLATES, REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SECRETS, SERVICEACCOUNTS,
     SERVICES,
     APISERVICES,

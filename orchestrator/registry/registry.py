@@ -25,6 +25,7 @@ from orchestrator.registry.selection import check_not_future, parse_revision
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
 from orchestrator.registry.subresources import Subresources
+from orchestrator.registry.virtual import VirtualObjects
 from orchestrator.registry.watching import Batches, Watches
 from orchestrator.registry.writing import Writer
 from orchestrator.store.interface import Store
@@ -60,6 +61,7 @@ class Registry:
         self._indexes = Indexes(self._storage, clock)
         self._watches = Watches(self._storage, self._indexes, clock, rng)
         self.subresources = Subresources(self._storage, self._writer, self.views, clock)
+        self.virtual = VirtualObjects()
 
     async def close(self) -> None:
         """End the timers of open watches and the indexes. May be called twice."""
@@ -90,6 +92,8 @@ class Registry:
         """The object, or its scale. Raises `NotFound`."""
         if subresource == "scale":
             return await self.subresources.get_scale(resource, namespace, name)
+        if resource.virtual:
+            return await self.virtual.get(resource, name)
         item = await self.find(resource, namespace, name)
         if item is None:
             raise not_found(resource.group, resource.plural, name)
@@ -97,6 +101,8 @@ class Registry:
 
     async def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> ItemList:
         """One consistent revision. Raises `BadRequest`, `Expired`, `Timeout`."""
+        if resource.virtual:
+            return await self.virtual.list(resource, options, self._storage.revision)
         view = self.views.of(resource)
         return await list_items(self._storage, resource, namespace, options, view, self._indexes)
 
