@@ -477,12 +477,17 @@ class Writer:
 
     def _check_deletion_preconditions(self, target: Target, wanted: Object, current: Object) -> None:
         resource = target.resource
-        texts = objectmeta.unmet_uid(wanted["uid"], current["uid"])
-        version = wanted["resourceVersion"]
+        uid, version = wanted["uid"], wanted["resourceVersion"]
+        texts = []
+        if uid and uid != current["uid"]:
+            texts.append(
+                f"the UID in the precondition ({uid}) does not match the UID in record ({current['uid']}). "
+                "The object might have been deleted and then recreated"
+            )
         if version and version != current["resourceVersion"]:
             texts.append(
-                f"Precondition failed: ResourceVersion in precondition: {version}, "
-                f"ResourceVersion in object meta: {current['resourceVersion']}"
+                f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in "
+                f"record ({current['resourceVersion']}). The object might have been modified"
             )
         for text in texts:
             raise conflict(resource.group, resource.plural, target.name, text)
