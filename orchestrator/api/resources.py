@@ -385,6 +385,10 @@ BUILT_IN: tuple[Resource, ...] = (
 TableHandler = Callable[[list[Resource], list[Resource]], None]
 
 
+SCALES = Resource("autoscaling", "v1", "Scale", "scales", verbs=())
+"""What `scale` subresources answer; nothing is served under this name."""
+
+
 class ResourceTable:
     """Rows by (group, version, plural) and by (group, version, kind). Owner: the daemon.
 

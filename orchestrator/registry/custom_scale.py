@@ -11,10 +11,15 @@ Paths = tuple[str, str, str]
 _SHOWN = ("name", "namespace", "uid", "creationTimestamp")
 
 
-def custom_scale(item: Item, paths: Paths) -> Item:
-    """An `autoscaling/v1` Scale. Raises `InternalError` where the object has no replicas, as Kubernetes does."""
+def custom_scale(item: Item, paths: Paths, missing: int | None = None) -> Item:
+    """An `autoscaling/v1` Scale; `missing` stands for replicas that the object lacks.
+
+    Without it raises `InternalError` there, as Kubernetes does for those who read.
+    """
     obj = item.object
     replicas = _at(obj, paths[0])
+    if replicas is None:
+        replicas = missing
     if replicas is None:
         raise InternalError(f'the spec replicas field "{paths[0]}" does not exist')
     state: Object = {"replicas": _at(obj, paths[1]) or 0}

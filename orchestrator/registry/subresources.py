@@ -136,7 +136,8 @@ class Subresources:
         identity: Identity,
     ) -> Written:  # fmt: skip
         def scaled(obj: Object) -> tuple[Object, list[str]]:
-            shown = _scale_of(resource, Item(encode(obj), int(obj["metadata"]["resourceVersion"]))).object
+            before = Item(encode(obj), int(obj["metadata"]["resourceVersion"]))
+            shown = _scale_of(resource, before, missing=0).object
             scale, warnings = self._writer.checked_kind(SCALE, wanted(shown), options)
             replicas = _replicas(name, scale)
             changed = {**obj, "metadata": _conditional(obj, scale)}
@@ -156,9 +157,10 @@ def _paths(resource: Resource) -> Paths | None:
     return scale.paths if scale is not None else None
 
 
-def _scale_of(resource: Resource, item: Item) -> Item:
+def _scale_of(resource: Resource, item: Item, missing: int | None = None) -> Item:
+    """`missing` as `custom_scale` says."""
     paths = _paths(resource)
-    return scale_of(item) if paths is None else custom_scale(item, paths)
+    return scale_of(item) if paths is None else custom_scale(item, paths, missing)
 
 
 def scale_of(item: Item) -> Item:

@@ -21,7 +21,7 @@ from orchestrator.api.codec import (
 from orchestrator.api.errors import BadRequest, MethodNotAllowed
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import WriteOptions
-from orchestrator.api.resources import Resource, Subresource
+from orchestrator.api.resources import SCALES, Resource, Subresource
 from orchestrator.api.results import SHOWN_WHEN_DELETED, ItemList
 from orchestrator.registry.patching import Patch
 from orchestrator.registry.registry import Registry
@@ -261,9 +261,8 @@ class Handlers:
         self, call: Call, item: Item, status: int = 200, warnings: list[str] | None = None
     ) -> Response:
         offer = call.offer
-        if call.info.subresource == "scale" and offer.form == "table":
-            offer = negotiate.OBJECT
-        body = await self._presenter.one(call.resource, item, offer, call.query)
+        shown = SCALES if call.info.subresource == "scale" else call.resource
+        body = await self._presenter.one(shown, item, offer, call.query)
         headers = HEADERS_OF[offer.media]
         if warnings:
             headers += warning_headers(warnings)

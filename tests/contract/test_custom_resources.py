@@ -153,6 +153,16 @@ async def test_status_and_scale_are_apart(cluster: Cluster) -> None:
     assert (status, shown["spec"]) == (200, {"replicas": 4})
     _, found, _ = await cluster.call("GET", f"{SHIRTS}/a")
     assert (found["spec"]["count"], found["metadata"]["generation"]) == (4, 2)
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    _, rows, _ = await cluster.call("GET", f"{SHIRTS}/a/scale", headers=table)
+    assert rows["rows"][0]["cells"][:3] == ["a", 4, 1]
+    await cluster.call("POST", SHIRTS, shirt("bare"))
+    status, _, _ = await cluster.call("GET", f"{SHIRTS}/bare/scale")
+    assert status == 500
+    status, shown, _ = await cluster.call(
+        "PATCH", f"{SHIRTS}/bare/scale", {"spec": {"replicas": 3}}, headers=merge
+    )
+    assert (status, shown["spec"]) == (200, {"replicas": 3})
 
 
 async def test_tables_selectors_and_watches(cluster: Cluster) -> None:

@@ -27,6 +27,7 @@ APPLETS = [
     "rm",
     "sleep",
     "tail",
+    "tar",
     "touch",
     "tty",
     "wc",

@@ -37,6 +37,17 @@ _STATEFULSETS = Printer(
 )
 
 
+def _scale_cells(scale: Object, now_s: float) -> list[Any]:
+    desired, available = part(scale, "spec").get("replicas", 0), part(scale, "status").get("replicas", 0)
+    return [name_of(scale), desired, available, age_of(scale, now_s)]
+
+
+_SCALES = Printer(
+    (NAME, _integer("Desired", "Replicas that are wanted"), _integer("Available", "Replicas there are"), AGE),
+    _scale_cells,
+)
+
+
 def _daemonset_cells(daemonset: Object, now_s: float) -> list[Any]:
     spec, status = part(daemonset, "spec"), part(daemonset, "status")
     counters = (
@@ -214,6 +225,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "replicationcontrollers"): _REPLICATIONCONTROLLERS,
     ("apps", "daemonsets"): _DAEMONSETS,
     ("apps", "statefulsets"): _STATEFULSETS,
+    ("autoscaling", "scales"): _SCALES,
     ("batch", "cronjobs"): _CRONJOBS,
     ("batch", "jobs"): _JOBS,
 }
