@@ -1,8 +1,9 @@
 """Gate: around the handling of a request. A seat of its priority level, and an end to its time.
 
-What runs long by its nature (exec, log, proxy …) passes; a watch waits for its turn to begin and gives the seat
-back at once. A request that has taken `timeout_s`, waiting included, is cancelled and answered 504: its task is
-noted, and one timer for all of them looks once a second (a timer each costs more than the whole gate).
+What runs long by its nature (exec, log, proxy, an operator's work on the store) passes; a watch waits for its turn
+to begin and gives the seat back at once. A request that has taken `timeout_s`, waiting included, is cancelled and
+answered 504: its task is noted, and one timer for all of them looks once a second (a timer each costs more than
+the whole gate).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from orchestrator.server.fairness.fairness import WAITS_S, Fairness, Flow
 from orchestrator.server.fairness.level import WAIT_LIMIT_S, Rejected
 from orchestrator.server.paths import RequestInfo
 from orchestrator.server.query import Query
+from orchestrator.server.store_admin import PREFIX
 from orchestrator.web.answer import Request, Response
 from orchestrator.web.listener import when_lost
 
@@ -56,7 +58,7 @@ class Gate:
 
     def flow_of(self, identity: Identity, info: RequestInfo) -> Flow | None:
         """The flow that a request counts to; None for what is not counted."""
-        if info.subresource in LONG_RUNNING:
+        if info.subresource in LONG_RUNNING or (not info.resource and info.path.startswith(PREFIX)):
             return None
         return self._fairness.flow_of(identity, info)
 

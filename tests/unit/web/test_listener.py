@@ -1,6 +1,7 @@
 """What a stranger can send, and how a listener ends."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -51,6 +52,30 @@ async def test_what_is_no_http_gets_400_and_the_end(start: Start, caplog: pytest
 async def test_headers_beyond_the_limit_are_refused(start: Start) -> None:
     port = await start(hello, Limits(header_bytes_max=1000))
     reader, writer = await raw(port, b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 5000 + b"\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    await ended(writer)
+
+
+async def test_a_later_request_that_never_gets_complete_is_cut(start: Start) -> None:
+    """Its head comes a byte at a time: that is no use of the connection."""
+    port = await start(hello, Limits(idle_timeout_s=0.1))
+    reader, writer = await raw(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"hello"), 5)).startswith(b"HTTP/1.1 200 ")
+    for byte in b"GET / HTTP/1.1\r\nA: " + b"b" * 1000:
+        if writer.is_closing() or reader.at_eof():
+            break
+        writer.write(bytes((byte,)))
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("the connection is still open")
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_more_headers_than_anybody_needs_are_refused(start: Start) -> None:
+    lines = b"".join(b"A%d: b\r\n" % number for number in range(20_000))
+    reader, writer = await raw(await start(hello), b"GET / HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
     assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
     await ended(writer)
 
