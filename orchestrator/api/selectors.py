@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from keyword import iskeyword
 from sys import intern
 from typing import Any
 
@@ -121,7 +122,9 @@ def from_label_selector(selector: Object | None) -> Selector:
         operator = _EXPRESSIONS.get(expression.get("operator", ""))
         if operator is None or operator in ("gt", "lt"):
             raise BadRequest(f'"{expression.get("operator", "")}" is not a valid label selector operator')
-        requirements.append(_requirement(expression["key"], operator, expression.get("values") or ()))
+        requirements.append(
+            _requirement(expression.get("key") or "", operator, expression.get("values") or ())
+        )
     return Selector(tuple(requirements))
 
 
@@ -132,7 +135,9 @@ def from_node_selector_term(expressions: list[Object]) -> Selector:
         operator = _EXPRESSIONS.get(expression.get("operator", ""))
         if operator is None:
             raise BadRequest(f'"{expression.get("operator", "")}" is not a valid node selector operator')
-        requirements.append(_requirement(expression["key"], operator, expression.get("values") or ()))
+        requirements.append(
+            _requirement(expression.get("key") or "", operator, expression.get("values") or ())
+        )
     return Selector(tuple(requirements))
 
 
@@ -268,17 +273,20 @@ class FieldSelector:
         self.requirements = requirements
         self._name = [(r.value, r.negated) for r in requirements if r.field == "metadata.name"]
         self._namespace = [(r.value, r.negated) for r in requirements if r.field == "metadata.namespace"]
-        self._fields = [
-            (_PATHS.get(r.field, r.field).split("."), _ABSENT_VALUES.get(r.field, ""), r.value, r.negated)
+        compared = [
+            (_PATHS.get(r.field, r.field), _ABSENT_VALUES.get(r.field, ""), r.value, r.negated)
             for r in requirements
             if not r.field.startswith("metadata.")
         ]
+        self._fields = [
+            (_attributes(path), absent, value, negated) for path, absent, value, negated in compared
+        ]
         self._literals = [
-            b'"%s"' % value.encode()
-            for _, absent, value, negated in self._fields
+            _literal(value)
+            for _, absent, value, negated in compared
             if not negated and not absent and _PLAIN_TEXT(value)
         ]
-        self._reader = _reader(tuple(".".join(path) for path, *_ in self._fields)) if self._fields else None
+        self._reader = _reader(tuple(path for path, *_ in compared)) if compared else None
 
     @property
     def everything(self) -> bool:
@@ -325,8 +333,28 @@ def _reader(paths: tuple[str, ...]) -> _Reader:
 def _struct(tree: dict[str, Any]) -> Any:
     if not tree:
         return Any
-    fields = [(name, _struct(below) | None if below else Any, None) for name, below in tree.items()]
-    return msgspec.defstruct("Selected", fields)
+    names = {_attribute(name): name for name in tree}
+    fields = [
+        (attribute, _struct(tree[name]) | None if tree[name] else Any, None)
+        for attribute, name in names.items()
+    ]
+    return msgspec.defstruct("Selected", fields, rename=names)
+
+
+def _attribute(name: str) -> str:
+    """A field's name as a Python attribute: custom kinds may call a field `foo-bar` or `class`."""
+    return name if name.isidentifier() and not iskeyword(name) else f"x{name.encode().hex()}"
+
+
+def _attributes(path: str) -> list[str]:
+    return [_attribute(part) for part in path.split(".")]
+
+
+def _literal(value: str) -> bytes:
+    """What stands in the bytes of every object that has this value: quotes only around what can't be a number
+    or a boolean."""
+    bare = value in ("true", "false") or _int64(value) is not None
+    return value.encode() if bare else b'"%s"' % value.encode()
 
 
 def _follow(node: Any, path: list[str]) -> Any:
@@ -353,7 +381,7 @@ def field_values(fields: tuple[str, ...]) -> Callable[[Item], tuple[str, ...]]:
     wanted = [
         (field.removeprefix("metadata."), None, "")
         if field.startswith("metadata.")
-        else ("", path.split("."), _ABSENT_VALUES.get(field, ""))
+        else ("", _attributes(path), _ABSENT_VALUES.get(field, ""))
         for field, path in zip(fields, paths, strict=True)
     ]
 

@@ -186,6 +186,17 @@ async def test_tables_selectors_and_watches(cluster: Cluster) -> None:
     assert b'"type":"ADDED"' in line and b'"name":"b"' in line
 
 
+async def test_fields_of_any_name_and_scalar_type_are_selectable(cluster: Cluster) -> None:
+    spec: Json = {"a-b": {"type": "integer"}, "class": {"type": "boolean"}}
+    fields = [{"jsonPath": ".spec.a-b"}, {"jsonPath": ".spec.class"}]
+    await establish(cluster, definition("shirts", "Shirt", version("v1", spec, selectableFields=fields)))
+    for name, number in (("a", 1), ("b", 2)):
+        await cluster.call("POST", SHIRTS, shirt(name, **{"a-b": number, "class": number == 1}))
+    for selector, names in (("spec.a-b=2", ["b"]), ("spec.class=true", ["a"]), ("spec.class!=true", ["b"])):
+        _, found, _ = await cluster.call("GET", f"{SHIRTS}?fieldSelector={selector}")
+        assert [item["metadata"]["name"] for item in found["items"]] == names
+
+
 async def test_names_that_others_have_are_not_accepted(cluster: Cluster) -> None:
     await establish(cluster, definition("shirts", "Shirt", version("v1")))
     other = definition("blouses", "Shirt", version("v1"))
