@@ -9,10 +9,11 @@ converted without them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from orchestrator.api import quantity
 from orchestrator.api.item import Object
 
 V1, V2 = "autoscaling/v1", "autoscaling/v2"
@@ -54,18 +55,18 @@ def to_v2(obj: Object) -> Object:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     annotations: dict[str, str] = obj["metadata"].get("annotations") or {}
     shown, state = _picked(spec, _SPEC_FIELDS), _picked(status, _STATUS_FIELDS)
-    metrics = [_deep(metric, _FLAT_SPECS, "target") for metric in _objects(annotations.get(_METRICS))]
+    metrics = [_deep(metric, _FLAT_SPECS, "target") for metric in _metrics(annotations.get(_METRICS))]
     if spec.get("targetCPUUtilizationPercentage") is not None:
         metrics.append(_cpu("target", spec["targetCPUUtilizationPercentage"], {"type": "Utilization"}))
     if metrics:
         shown["metrics"] = metrics
-    behavior = _from_go(_read(annotations.get(_BEHAVIOR)))
+    behavior = _from_go(_read(annotations.get(_BEHAVIOR), _Behavior))
     if behavior:
         shown["behavior"] = behavior
-    currents = [_deep(current, _FLAT_STATUSES, "current") for current in _objects(annotations.get(_STATUSES))]
+    currents = [_deep(current, _FLAT_STATUSES, "current") for current in _metrics(annotations.get(_STATUSES))]
     if not currents and status.get("currentCPUUtilizationPercentage") is not None:
         currents = [_cpu("current", status["currentCPUUtilizationPercentage"], {})]
-    conditions = _objects(annotations.get(_CONDITIONS))
+    conditions = _read(annotations.get(_CONDITIONS), list[_Condition])
     for name, value in (("currentMetrics", currents), ("conditions", conditions)):
         if value:
             state[name] = value
@@ -113,17 +114,111 @@ def _annotated(metadata: Object, carried: Object) -> Object:
     return {**rest, "annotations": kept} if kept else rest
 
 
-def _read(text: str | None) -> Any:
+def _read(text: str | None, kind: Any) -> Any:
+    """What an annotation says, as plain dictionaries; None when it is not of that kind."""
     try:
-        return msgspec.json.decode(text) if text else None
-    except msgspec.DecodeError:
+        value = msgspec.json.decode(text, type=kind) if text else None
+    except (msgspec.DecodeError, UnicodeError):
         return None
+    return msgspec.to_builtins(value)
 
 
-def _objects(text: str | None) -> list[Object]:
-    """A list of objects; empty for anything else."""
-    value = _read(text)
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+def _metrics(text: str | None) -> list[Object]:
+    """Metrics in v1's form whose amounts are quantities; empty for anything else."""
+    metrics: list[Object] = _read(text, list[_Metric]) or []
+    amounts = (
+        amount
+        for metric in metrics
+        for source in metric.values()
+        if isinstance(source, dict)
+        for name, amount in source.items()
+        if name.endswith("Value")
+    )
+    return metrics if all(map(quantity.is_quantity, amounts)) else []
+
+
+# ── What annotations may hold: they come from clients, and past the schema ──────────────────────────────
+
+_Int = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+_Amount = str | int | float | None
+
+
+def _go_name(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+class _Part(msgspec.Struct, omit_defaults=True):
+    """What is not set is left out again."""
+
+
+class _Expression(_Part):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class _Selector(_Part):
+    matchLabels: dict[str, str] | None = None
+    matchExpressions: list[_Expression] | None = None
+
+
+class _Reference(_Part):
+    kind: str = ""
+    name: str = ""
+    apiVersion: str | None = None
+
+
+class _Source(_Part):
+    """Any source of a metric or its status."""
+
+    target: _Reference | None = None
+    metricName: str | None = None
+    selector: _Selector | None = None
+    metricSelector: _Selector | None = None
+    name: str | None = None
+    container: str | None = None
+    targetValue: _Amount = None
+    averageValue: _Amount = None
+    targetAverageValue: _Amount = None
+    currentValue: _Amount = None
+    currentAverageValue: _Amount = None
+    targetAverageUtilization: _Int | None = None
+    currentAverageUtilization: _Int | None = None
+
+
+class _Metric(_Part):
+    type: str = ""
+    object: _Source | None = None
+    pods: _Source | None = None
+    resource: _Source | None = None
+    containerResource: _Source | None = None
+    external: _Source | None = None
+
+
+class _Condition(_Part):
+    type: str = ""
+    status: str = ""
+    lastTransitionTime: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+class _Policy(_Part, rename=_go_name):
+    type: str = ""
+    value: _Int = 0
+    periodSeconds: _Int = 0
+
+
+class _ScalingRules(_Part, rename=_go_name):
+    stabilizationWindowSeconds: _Int | None = None
+    selectPolicy: str | None = None
+    policies: list[_Policy] | None = None
+    tolerance: _Amount = None
+
+
+class _Behavior(_Part, rename=_go_name):
+    scaleUp: _ScalingRules | None = None
+    scaleDown: _ScalingRules | None = None
 
 
 # ── Metrics in v1's form ─────────────────────────────────────────────────────────────────────────────────
@@ -264,22 +359,16 @@ def _go_rules(rules: Object | None) -> Object | None:
     return result
 
 
-def _from_go(value: Any) -> Object:
+def _from_go(value: Object | None) -> Object:
     """The behavior of an annotation; empty when there is none."""
-    behavior = _renamed(value, _SIDES)
+    behavior = _renamed(value or {}, _SIDES)
     for side, rules in behavior.items():
         behavior[side] = _renamed(rules, _RULES)
-        policies = behavior[side].get("policies")
-        if policies is not None:
-            listed = policies if isinstance(policies, list) else []
-            behavior[side]["policies"] = [_renamed(policy, _POLICY) for policy in listed]
+        if "policies" in behavior[side]:
+            behavior[side]["policies"] = [_renamed(policy, _POLICY) for policy in rules["Policies"]]
     return behavior
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Object:
-    """Fields by their own names again; Go reads them whatever their case."""
-    if not isinstance(value, dict):
-        return {}
-    known = {str(name).lower(): part for name, part in value.items()}
-    found = {name: known.get(name.lower()) for name in names}
-    return {name: part for name, part in found.items() if part is not None}
+def _renamed(value: Object, names: dict[str, str]) -> Object:
+    """Fields by their own names again."""
+    return {name: value[go] for name, go in names.items() if value.get(go) is not None}

@@ -111,6 +111,26 @@ def test_annotations_of_the_author_stay_and_forged_ones_do_not():
     assert autoscaling.to_v1(obj)["metadata"]["annotations"] == {"mine": "1"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"type":"Pods","pods":{"targetAverageValue":"much"}}]',
+        '[{"type":"Pods","pods":{"metricName":"x","selector":{"matchLabels":3}}}]',
+        '[{"type":"Resource","resource":{"name":"cpu","targetAverageUtilization":"80"}}]',
+        '[{"type":"Resource","resource":{"name":"cpu","targetAverageUtilization":99999999999}}]',
+        '{"ScaleUp":{"Policies":[7]}}',
+        '{"ScaleUp":{"Policies":{}}}',
+        '[{"type":1}]',
+    ],
+)
+def test_annotations_of_wrong_types_are_left_out(text):
+    obj = {**autoscaling.to_v1(_v2(CPU))}
+    obj["metadata"] = {
+        "annotations": {f"{PREFIX}{name}": text for name in ("metrics", "behavior", "conditions")}
+    }
+    assert autoscaling.to_v2(obj)["spec"] == _v2(CPU)["spec"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a":1}', "null", '[{"type":"Pods","pods":3}]'])
 def test_annotations_that_can_not_be_read_are_left_out(text):
     obj = {**autoscaling.to_v1(_v2(CPU))}

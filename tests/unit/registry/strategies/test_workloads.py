@@ -148,3 +148,8 @@ def test_data_of_a_controller_revision_never_changes(kind):
         "data: Required value: data is mandatory",
         "revision: Invalid value: -1: must be greater than or equal to 0",
     ]
+
+
+def test_a_selector_without_a_key_is_refused_not_an_error_of_ours(deployments):
+    found = deployments.problems(_workload(selector={"matchExpressions": [{"operator": "Exists"}]}))
+    assert found[0].startswith('spec.selector.matchExpressions[0].key: Invalid value: ""')
