@@ -26,10 +26,20 @@ def available() -> bool:
 class EtcdPeer:
     """A running etcd with its data in one directory."""
 
-    def __init__(self, directory: Path, version: str, port: int) -> None:
+    def __init__(self, directory: Path, version: str, port: int, pid: int) -> None:
         self.name = f"etcd {version}"
         self._directory = directory
         self._url = f"http://127.0.0.1:{port}"
+        self._pid = pid
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that etcd has taken so far, without that of its clients."""
+        spent = 0
+        for task in Path(f"/proc/{self._pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                spent += int((task / "schedstat").read_text().split()[0])
+        return spent / 1e9
 
     def puts(self, clients: int, seconds: float, value: bytes) -> tuple[float, list[float]]:
         """Requests per second and the latency of each (s), by so many clients each one after the other."""
@@ -59,7 +69,7 @@ def running(directory: Path) -> Iterator[EtcdPeer]:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         _wait_for(client)
-        yield EtcdPeer(directory, _version(), client)
+        yield EtcdPeer(directory, _version(), client, process.pid)
     finally:
         process.terminate()
         process.wait(10)

@@ -102,11 +102,18 @@ async def _compare(
     ours: list[tuple[float, list[float]]] = []
     theirs: list[tuple[float, list[float]]] = []
     bare: list[float] = []
+    cpu: list[float] = []
+    peer_cpu: list[float] = []
     for _ in range(ROUNDS):
         bare.append(bare_sync_s(directory))
+        began_s = time.process_time()
         ours.append(await puts(store, clients, seconds))
+        cpu.append((time.process_time() - began_s) / len(ours[-1][1]))
         if peer is not None:
+            began_s = peer.cpu_s
             theirs.append(await asyncio.to_thread(peer.puts, clients, seconds, VALUE))
+            peer_cpu.append((peer.cpu_s - began_s) / max(1, len(theirs[-1][1])))
+    theirs = [(rate, took) for rate, took in theirs if took]
     name = f"puts, {clients} clients"
     peer_name = peer.name if peer else None
     rate = statistics.median(rate for rate, _ in ours)
@@ -116,6 +123,10 @@ async def _compare(
     row(
         "store", name, rate, "1/s", "higher", target, "ratio",
         peer=peer_name, peer_value=peer_rate, recorded_peer=recorded,
+    )  # fmt: skip
+    row(
+        "store", f"{name}, least CPU per put (ours: with its clients)", min(cpu) * 1e6, "us", "lower",
+        peer=peer_name, peer_value=min(peer_cpu) * 1e6 if peer_cpu else None,
     )  # fmt: skip
     for share, label in ((0.5, "p50"), (0.99, "p99")):
         mine = statistics.median(percentile(took, share) for _, took in ours) * 1e6
