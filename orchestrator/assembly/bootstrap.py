@@ -9,6 +9,8 @@ import asyncio
 import ipaddress
 from collections.abc import Iterable
 
+import structlog
+
 from orchestrator.api.errors import AlreadyExists, Conflict, Invalid, NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.priorities import SYSTEM
@@ -25,6 +27,8 @@ from orchestrator.api.resources import (
 )
 from orchestrator.auth import policy
 from orchestrator.client.interface import Client
+
+log = structlog.get_logger(__name__)
 
 NAMESPACE_NAMES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -49,8 +53,12 @@ async def write(client: Client, *, service_cidr: str, dns_address: str) -> None:
 
 
 async def write_endpoints(client: Client, address: str, port: int) -> None:
-    """Where pods reach the API of the only server."""
-    api = [(address, port)]
+    """Where pods reach the API of the only server; a loopback address, which leads nowhere from a pod, is left out."""
+    api = [(address, port)] if not ipaddress.ip_address(address).is_loopback else []
+    if not api:
+        log.warning(
+            "pods can't reach the API on a loopback address: see --advertise-address", address=address
+        )
     await _all((
         keep(client, ENDPOINTS, endpoints(api), ("subsets",)),
         *(keep(client, ENDPOINTSLICES, slice, ("endpoints", "ports")) for slice in slices(api)),
