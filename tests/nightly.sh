@@ -1,6 +1,6 @@
 #!/bin/sh
 # The long campaigns that CI only samples: crash points, failing disks, kills, flipped bits, cut logs, random programs.
-# Usage: sh tests/nightly.sh [MINUTES]   at most so long for each of the six (60); they stop earlier when all is done.
+# Usage: sh tests/nightly.sh [MINUTES]   at most so long for each of the seven (60); they stop earlier when all is done.
 # Everything is drawn from STORE_TEST_SEED (default: the time), which is printed. Exits 1 when anything went wrong.
 # Run tests/run.sh once before: it makes the virtual environment.
 set -u
@@ -36,6 +36,10 @@ campaign bits
 campaign cuts
 run programs env HYPOTHESIS_PROFILE=random STORE_TEST_PROGRAMS="$((minutes * 30))" \
     "$python" -m pytest -q -p no:cacheprovider --hypothesis-seed "$seed" tests/contract/test_store_model.py
+
+tools="$saved-tools"
+"$python" -m pip install --quiet --target "$tools" "schemathesis>=4" \
+    && run openapi env PYTHONPATH="$tools" "$python" -m tests.fuzz.openapi --seconds "$seconds" --seed "$seed"
 
 if [ -n "$failed" ]; then
     say "went wrong:$failed (seed $seed)"
