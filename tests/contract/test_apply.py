@@ -3,14 +3,20 @@
 import asyncio
 import json
 import shutil
+from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.api.schema import Schemas
 from orchestrator.pki.authority import CertificateSpec
 from orchestrator.pki.kubeconfig import render
 from tests.contract.api_support import Cluster
+from tests.contract.custom_support import custom_cluster, establish
+
+load_schemas = cache(Schemas.load)
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
@@ -76,6 +82,94 @@ async def test_field_validation_of_an_apply(cluster: Cluster):
     status, _, answer = await cluster.call("PATCH", path + "Warn", twice, headers=APPLY)
     assert status == 201
     assert "duplicate field" in answer.headers["Warning"]
+
+
+def definition() -> dict[str, Any]:
+    part = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "size": {"type": "integer", "default": 1}},
+    }
+    spec = {
+        "type": "object",
+        "properties": {
+            "parts": {
+                "type": "array", "items": {**part, "required": ["name"]},
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            },
+            "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "whole": {"type": "object", "additionalProperties": {"type": "string"}, "x-kubernetes-map-type": "atomic"},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        },
+    }  # fmt: skip
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "versions": [version],
+                 "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}},
+    }  # fmt: skip
+
+
+THINGS = "/apis/example.com/v1/namespaces/default/things"
+
+
+def thing(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": spec}
+
+
+@pytest.fixture
+async def things(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with custom_cluster(tmp_path, load_schemas()) as cluster:
+        await cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": "default"}})
+        await establish(cluster, definition())
+        yield cluster
+
+
+async def apply_thing(cluster: Cluster, manager: str, obj: Any, query: str = "") -> tuple[int, Any]:
+    path = f"{THINGS}/t?fieldManager={manager}{query}"
+    status, answer, _ = await cluster.call("PATCH", path, obj, headers=APPLY)
+    return status, answer
+
+
+async def test_custom_kinds_merge_as_their_schema_says(things: Cluster):
+    first = thing(parts=[{"name": "a"}], tags=["x"], whole={"k": "1"}, free={"deep": {"y": [1]}})
+    status, obj = await apply_thing(things, "one", first)
+    assert status == 201, obj
+    assert obj["spec"]["parts"] == [{"name": "a", "size": 1}]
+    assert obj["metadata"]["managedFields"][0]["fieldsV1"] == {
+        "f:spec": {
+            "f:parts": {'k:{"name":"a"}': {".": {}, "f:name": {}}},
+            "f:tags": {'v:"x"': {}},
+            "f:whole": {},
+            "f:free": {"f:deep": {".": {}, "f:y": {}}},
+        }
+    }
+    second = thing(parts=[{"name": "b", "size": 2}], tags=["y"], free={"deep": {"z": 1}})
+    status, obj = await apply_thing(things, "two", second)
+    assert status == 200, obj
+    assert [part["name"] for part in obj["spec"]["parts"]] == ["a", "b"]
+    assert obj["spec"]["tags"] == ["x", "y"]
+    assert obj["spec"]["free"] == {"deep": {"y": [1], "z": 1}}
+    status, obj = await apply_thing(things, "two", thing(whole={"l": "2"}))
+    assert (status, obj["message"]) == (
+        409, 'Apply failed with 1 conflict: conflict with "one": .spec.whole'
+    )  # fmt: skip
+    status, obj = await apply_thing(things, "one", thing())
+    assert obj["spec"] == {
+        "parts": [{"name": "b", "size": 2}], "tags": ["y"], "free": {"deep": {"z": 1}}
+    }  # fmt: skip
+    status, obj = await apply_thing(things, "one", thing(unknown=1))
+    assert status == 400
+    assert obj["message"].endswith("Kind=Thing): .spec.unknown: field not declared in schema")
+
+
+async def test_custom_kinds_know_no_strategic_merge(things: Cluster):
+    await apply_thing(things, "one", thing(tags=["x"]))
+    headers = {"Content-Type": "application/strategic-merge-patch+json"}
+    status, obj, _ = await things.call("PATCH", f"{THINGS}/t", {"spec": {}}, headers=headers)
+    assert status == 415
+    assert "strategic" not in obj["message"]
 
 
 class Kubectl:

@@ -102,7 +102,8 @@ class Struct(Fields):
         return bool(self._unowned)
 
     def declared(self, name: str) -> bool:
-        return self._node.has(name)
+        found = self.fields[name]
+        return found is not None and not (found[1] is DEDUCED and self._node.preserves_unknown)
 
     def faults(self, value: Any, path: str) -> Iterator[str]:
         if type(value) is not dict:

@@ -6,7 +6,16 @@ from contextlib import suppress
 import pytest
 
 from orchestrator.api.errors import BadRequest, Conflict, Invalid, NotFound
-from orchestrator.api.resources import CONFIGMAPS, DEPLOYMENTS, LEASES, NODES, PODS, SERVICES
+from orchestrator.api.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    HORIZONTALPODAUTOSCALERS,
+    HORIZONTALPODAUTOSCALERS_V1,
+    LEASES,
+    NODES,
+    PODS,
+    SERVICES,
+)
 
 STARTED = "2023-11-14T22:13:20Z"
 """When the clock of the tests stands still."""
@@ -391,3 +400,20 @@ async def test_a_heartbeat_adds_no_entry(api, clock):
         await api.patch(NODES, "n", beat, "strategic", "status", namespace="", field_manager="kubelet")
     obj = await get(api, NODES, "n", namespace="")
     assert [entry.get("subresource") for entry in obj["metadata"]["managedFields"]].count("status") == 1
+
+
+async def test_a_kind_with_two_versions_is_applied_in_either(api):
+    def scaler(version, **spec):
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+        metadata = {"name": "web"}
+        return {"apiVersion": f"autoscaling/{version}", "kind": "HorizontalPodAutoscaler", "metadata": metadata,
+                "spec": {"scaleTargetRef": target, **spec}}  # fmt: skip
+
+    v1 = scaler("v1", maxReplicas=3, targetCPUUtilizationPercentage=50)
+    await put(api, v1, "one", HORIZONTALPODAUTOSCALERS_V1)
+    again = await put(api, v1, "one", HORIZONTALPODAUTOSCALERS_V1)
+    obj = await get(api, HORIZONTALPODAUTOSCALERS, "web")
+    assert obj["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+    assert obj["metadata"]["resourceVersion"] == str(again.item.revision)
+    with pytest.raises(Conflict, match=r'conflict with "one": \.spec\.maxReplicas'):
+        await put(api, scaler("v2", maxReplicas=5), "two", HORIZONTALPODAUTOSCALERS)
