@@ -67,10 +67,14 @@ def validate_containers(spec: Object, field: str) -> list[Cause]:
         path = f"{field}.initContainers[{at}]"
         found += _validate_container(container, path, rules, seen)
         found += _validate_init_container(container, path)
+    lasting = frozenset(seen) if spec.get("ephemeralContainers") else frozenset()
     for at, container in enumerate(spec.get("ephemeralContainers") or ()):
         path = f"{field}.ephemeralContainers[{at}]"
         found += _validate_container(container, path, rules, seen)
         found += _validate_ephemeral(container, path)
+        target = container.get("targetContainerName")
+        if target and target not in lasting:
+            found.append(causes.not_found(f"{path}.targetContainerName", target))
     return found
 
 

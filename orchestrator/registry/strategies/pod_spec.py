@@ -81,9 +81,6 @@ def _validate_policies(spec: Object, field: str) -> list[Cause]:
                 "must provide at least one DNS nameserver when `dnsPolicy` is None",
             )
         )
-    grace_s = spec.get("terminationGracePeriodSeconds")
-    if grace_s is not None and grace_s < 0:
-        found += causes.non_negative(f"{field}.terminationGracePeriodSeconds", grace_s)
     deadline_s = spec.get("activeDeadlineSeconds")
     if deadline_s is not None and not 1 <= deadline_s <= _ID_MAX:
         found.append(

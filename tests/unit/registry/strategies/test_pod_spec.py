@@ -179,10 +179,6 @@ FAULTS = [
     ),
     (_pod(dnsPolicy="None"), "spec.dnsConfig.nameservers: Required value"),
     (
-        _pod(terminationGracePeriodSeconds=-1),
-        "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater",
-    ),
-    (
         _pod(activeDeadlineSeconds=0),
         "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647",
     ),
