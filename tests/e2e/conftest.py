@@ -135,11 +135,3 @@ def oldest_and_newest_kubectl(request: pytest.FixtureRequest, cluster: Cluster, 
     if not request.param:
         pytest.skip("no kubectl on PATH")
     return Kubectl(request.param, cluster.kubeconfig, tmp_path)
-
-
-@pytest.fixture(params=kubectls() or [""], ids=lambda path: Path(path).name or "none")
-def each_kubectl(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Kubectl:
-    """Every kubectl in turn."""
-    if not request.param:
-        pytest.skip("no kubectl on PATH")
-    return Kubectl(request.param, cluster.kubeconfig, tmp_path)

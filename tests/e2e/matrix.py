@@ -233,7 +233,7 @@ CHANGING = [
     Step("giving a field up", "apply --server-side -f -", "serverside-applied",
          at(f"{CORE}/configmaps/ssa", lambda o: o["data"] == {"a": "9"}), stdin=manifest("ConfigMap", "ssa")),
     Step("managed fields", "get configmap ssa --show-managed-fields -o yaml",
-         is_yaml(lambda o: ["other"] == [m["manager"] for m in o["metadata"]["managedFields"]])),
+         is_yaml(lambda o: [m["manager"] for m in o["metadata"]["managedFields"]] == ["other"])),
     Step("from client-side to server-side", "apply --server-side -f -", "serverside-applied",
          at(f"{CORE}/configmaps/applied",
             lambda o: "kubectl-client-side-apply" not in {m["manager"] for m in o["metadata"]["managedFields"]}),

@@ -1,4 +1,7 @@
-"""What people type, with every kubectl from 1.27 on; judged by the objects that result."""
+"""What people type, with the oldest and the newest kubectl; judged by the objects that result.
+
+`test_matrix` runs a shorter script with all of them.
+"""
 
 import contextlib
 import json
@@ -39,12 +42,7 @@ class Bound:
 
 
 @pytest.fixture
-def k(each_kubectl, namespace):
-    return Bound(each_kubectl, namespace)
-
-
-@pytest.fixture
-def k_ends(oldest_and_newest_kubectl, namespace):
+def k(oldest_and_newest_kubectl, namespace):
     return Bound(oldest_and_newest_kubectl, namespace)
 
 
@@ -72,25 +70,25 @@ def read_until(descriptor: int, wanted: bytes, timeout_s: float = 20) -> bytes:
     return seen
 
 
-def test_looking_around(k, each_kubectl, cluster):
+def test_looking_around(k, oldest_and_newest_kubectl, cluster):
     name = cluster.node["metadata"]["name"]
-    node = rows(each_kubectl("get", "nodes", "-o", "wide"))[0]
+    node = rows(oldest_and_newest_kubectl("get", "nodes", "-o", "wide"))[0]
     assert (node["NAME"], node["STATUS"], node["INTERNAL-IP"]) == (name, "Ready", cluster.node_ip)
     assert node["VERSION"].startswith("v1.36.")
     assert node["CONTAINER-RUNTIME"].startswith("docker://")
-    services = each_kubectl("get", "all", "-A")
+    services = oldest_and_newest_kubectl("get", "all", "-A")
     assert re.search(r"default +service/kubernetes +ClusterIP +10\.63\.0\.1", services)
-    text = each_kubectl("describe", "node", name)
+    text = oldest_and_newest_kubectl("describe", "node", name)
     assert re.search(r"Ready +True .*KubeletReady", text)
-    resources = each_kubectl("api-resources", "--no-headers", "-o", "name").split()
+    resources = oldest_and_newest_kubectl("api-resources", "--no-headers", "-o", "name").split()
     assert {"pods", "services", "deployments.apps", "endpointslices.discovery.k8s.io"} <= set(resources)
-    assert "RESTART" in each_kubectl("explain", "pod.spec.restartPolicy").upper()
-    assert "replicas" in each_kubectl("explain", "deployment.spec")
-    version = json.loads(each_kubectl("version", "-o", "json"))
+    assert "RESTART" in oldest_and_newest_kubectl("explain", "pod.spec.restartPolicy").upper()
+    assert "replicas" in oldest_and_newest_kubectl("explain", "deployment.spec")
+    version = json.loads(oldest_and_newest_kubectl("version", "-o", "json"))
     assert version["serverVersion"]["gitVersion"].startswith("v1.36.")
 
 
-def test_creating_and_changing_objects(k, each_kubectl, namespace, api, tmp_path):
+def test_creating_and_changing_objects(k, oldest_and_newest_kubectl, namespace, api, tmp_path):
     core = f"/api/v1/namespaces/{namespace}"
     k("create", "configmap", "settings", "--from-literal=colour=red")
     k("create", "secret", "generic", "token", "--from-literal=key=s3cret")
@@ -98,7 +96,7 @@ def test_creating_and_changing_objects(k, each_kubectl, namespace, api, tmp_path
     assert api.get(f"{core}/secrets/token")["data"] == {"key": "czNjcmV0"}
     k("create", "namespace", f"{namespace}-x")
     assert condition_free(api.get(f"/api/v1/namespaces/{namespace}-x")) == "Active"
-    each_kubectl("delete", "namespace", f"{namespace}-x", "--timeout=60s")
+    oldest_and_newest_kubectl("delete", "namespace", f"{namespace}-x", "--timeout=60s")
     assert api.call("GET", f"/api/v1/namespaces/{namespace}-x").code == 404
 
     k("label", "configmap", "settings", "tier=front")
@@ -140,8 +138,7 @@ def condition_free(namespace: dict) -> str:
     return namespace["status"]["phase"]
 
 
-def test_a_deployment_from_creation_to_undo(k_ends, namespace, api, cleared):
-    k = k_ends
+def test_a_deployment_from_creation_to_undo(k, namespace, api, cleared):
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web"
     watcher = cleared(k.start("get", "pods", "-w", "-o", "name", stdout=subprocess.PIPE))
     k("create", "deployment", "web", f"--image={images.WEB}", "--replicas=2")
