@@ -162,33 +162,46 @@ class Level:
         return len(queue.waiters) if queue is not None else 0
 
     def _withdraw(self, waiter: _Waiter) -> None:
-        queue = self._queues[waiter.queue]
+        """Take a waiter who gave up out of its queue. Those it stood in the way of may go now."""
+        queue = self._queues.get(waiter.queue)
+        if queue is None or waiter not in queue.waiters:
+            return  # Whoever looked for the next one found it given up.
         queue.waiters.remove(waiter)
         if not queue.waiters:
             del self._queues[waiter.queue]
         self._count(-1)
+        if self._pool.waiting:
+            self._pool.start_waiting(self)
 
     def _count(self, change: int) -> None:
         self.waiting += change
         self._pool.waiting += change
 
     def start_next(self) -> bool:
-        """Start the next waiter if its seats are free."""
+        """Start the next waiter if its seats are free, or drop it if it gave up; False when nothing changed."""
         number = min(self._queues, key=lambda n: self._queues[n].virtual)
         queue = self._queues[number]
         width = queue.waiters[0].width
+        if queue.waiters[0].seated.done():
+            # Cancelled, but its task has not run since: it has no use for seats and would never give them back.
+            self._withdraw_first(number, queue)
+            return True
         if self.seats + width > self.nominal and not self._pool.may_borrow(self, width):
             return False
-        waiter = queue.waiters.popleft()
         self._virtual = queue.virtual
         queue.virtual += width
-        if not queue.waiters:
-            del self._queues[number]
-        self._count(-1)
+        waiter = self._withdraw_first(number, queue)
         self.seats += width
         self.executing += 1
         waiter.seated.set_result(None)
         return True
+
+    def _withdraw_first(self, number: int, queue: _Queue) -> _Waiter:
+        waiter = queue.waiters.popleft()
+        if not queue.waiters:
+            del self._queues[number]
+        self._count(-1)
+        return waiter
 
 
 class Pool:

@@ -143,6 +143,36 @@ async def test_a_cancelled_request_that_just_got_its_seat_gives_it_back() -> Non
     assert (level.seats, level.executing, level.waiting) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_request_that_was_cancelled_but_not_told_yet_gets_no_seat(others: int) -> None:
+    level = _pool(1, a=replace(QUEUED, queues=1, hand_size=1)).levels["a"]
+    assert level.try_enter(1)
+    tasks = Supervisor("test")
+    gone = tasks.spawn("gone", level.wait(1, "f"))
+    rest = [tasks.spawn("rest", level.wait(1, "f")) for _ in range(others)]
+    await asyncio.sleep(0)
+    gone.cancel()
+    level.leave(1)  # before the cancelled task runs
+    await asyncio.wait([gone])
+    await asyncio.gather(*rest)
+    assert gone.cancelled()
+    assert (level.seats, level.executing, level.waiting) == (others, others, 0)
+
+
+async def test_who_gives_up_no_longer_stands_in_the_way() -> None:
+    level = _pool(2, a=replace(QUEUED, queues=1, hand_size=1)).levels["a"]
+    assert level.try_enter(1)
+    tasks = Supervisor("test")
+    wide = tasks.spawn("wide", level.wait(2, "f"))
+    await asyncio.sleep(0)
+    narrow = tasks.spawn("narrow", level.wait(1, "f"))
+    await asyncio.sleep(0)
+    assert level.waiting == 2
+    wide.cancel()
+    await narrow
+    assert (level.seats, level.waiting) == (2, 0)
+
+
 async def test_a_released_seat_goes_to_a_level_that_may_borrow_it() -> None:
     pool = _pool(2, a=replace(QUEUED, shares=1), b=replace(QUEUED, shares=1, lendable_percent=100))
     a, b = pool.levels["a"], pool.levels["b"]
