@@ -1,7 +1,8 @@
 """Nobody grants what he does not hold: the guard over roles and bindings. Source: Kubernetes' RBAC escalation rules.
 
 1. Members of `system:masters` pass.
-2. Writing a role needs every rule in it (that changed), or the verb `escalate` on the role.
+2. Writing a role needs every rule in it (that changed), or the verb `escalate` on the role. A role that gathers the
+   rules of others can come to hold anything: its aggregation rule needs every right there is.
 3. Writing a binding needs every rule of the role that it names, or the verb `bind` on that role.
 
 A rule is held when the author's own rules, in the same namespace, cover each of its combinations.
@@ -20,6 +21,10 @@ from orchestrator.api.resources import CLUSTERROLES, ROLES, Resource
 GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 COMBINATIONS_MAX = 20_000
+EVERYTHING: tuple[Object, ...] = (
+    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+    {"nonResourceURLs": ["*"], "verbs": ["*"]},
+)
 _ROLES = ("roles", "clusterroles")
 _BINDINGS = ("rolebindings", "clusterrolebindings")
 
@@ -59,8 +64,9 @@ class RbacEscalation:
             return
         new, old = request.object or {}, request.old or {}
         if request.resource.plural in _ROLES:
-            if new.get("rules") != old.get("rules") and not self._may(request, "escalate", request.resource):
-                self._check(request, new.get("rules") or ())
+            wanted = _wanted(new, old)
+            if wanted and not self._may(request, "escalate", request.resource):
+                self._check(request, wanted)
         elif request.resource.plural in _BINDINGS:
             changed = any(new.get(field) != old.get(field) for field in ("roleRef", "subjects"))
             if changed:
@@ -98,6 +104,16 @@ class RbacEscalation:
                 f'user "{request.identity.name}" (groups=[{groups}]) is attempting to grant RBAC permissions '
                 f"not currently held:\n" + "\n".join(_words(rule) for rule in missing[:10]),
             )
+
+
+def _wanted(new: Object, old: Object) -> list[Object]:
+    """The rules that a role's author must hold."""
+    wanted: list[Object] = []
+    if new.get("rules") != old.get("rules"):
+        wanted += new.get("rules") or ()
+    if new.get("aggregationRule") != old.get("aggregationRule"):
+        wanted += EVERYTHING
+    return wanted
 
 
 def _held(rule: Object, held: Sequence[Object]) -> bool:

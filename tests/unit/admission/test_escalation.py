@@ -33,6 +33,9 @@ def role(*rules: Any, name: str = "r") -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "default"}, "rules": list(rules)}
 
 
+GATHERING = {**role(), "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"gather": "yes"}}]}}
+
+
 def binding(kind: str, name: str) -> dict[str, Any]:
     return {
         "metadata": {"name": "b", "namespace": "default"},
@@ -83,6 +86,15 @@ async def test_a_role_whose_rules_stay_may_be_labelled(objects, request_for):
     old = role(EVERYTHING)
     new = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
     await chain.admit(request_for("UPDATE", ROLES, new, old, identity=USER))
+
+
+@pytest.mark.parametrize(("verb", "old"), [("CREATE", None), ("UPDATE", role()), ("UPDATE", GATHERING)])
+async def test_gathering_the_rules_of_others_needs_every_right(objects, request_for, verb, old):
+    wanted = role() if old is GATHERING else GATHERING
+    request = request_for(verb, CLUSTERROLES, wanted, old, identity=USER)
+    with pytest.raises(Forbidden, match="not currently held"):
+        await AdmissionChain((RbacEscalation(objects, Held(READ_PODS)),)).admit(request)
+    await AdmissionChain((RbacEscalation(objects, Held(EVERYTHING)),)).admit(request)
 
 
 async def test_binding_a_role_needs_its_rules_or_the_verb(objects, request_for):
