@@ -201,11 +201,17 @@ async def _streamed(request: Request, first: bytes, rest: AsyncIterator[bytes], 
         response.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    await _write(response, first if packer is None else await asyncio.to_thread(packer.compress, first))
-    async for data in rest:
-        await _write(response, data if packer is None else await asyncio.to_thread(packer.compress, data))
-    if packer is not None:
-        await _write(response, packer.flush())
+    try:
+        await _write(response, first if packer is None else await asyncio.to_thread(packer.compress, first))
+        async for data in rest:
+            await _write(response, data if packer is None else await asyncio.to_thread(packer.compress, data))
+        if packer is not None:
+            await _write(response, packer.flush())
+    except BaseException:
+        cut(
+            response
+        )  # The head is sent: a refusal after it, such as that of the time limit, would be part of the list.
+        raise
     return response
 
 
