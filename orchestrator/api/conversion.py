@@ -24,6 +24,8 @@ Convert = Callable[[Object], Object]
 
 CONVERTED_MAX = 4096
 """Converted items that one view keeps."""
+CONVERTED_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes of converted items that one view keeps; a custom object may have more than a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class View:
         self.working = working
         """The row in whose form strategy and admission work."""
         self._items: OrderedDict[int, tuple[Item, Item]] = OrderedDict()
+        self._bytes = 0
 
     def inward(self, obj: Object) -> Object:
         """Asked → working."""
@@ -88,8 +91,10 @@ class View:
         raw = self.presented(item.raw)
         shown = item if raw is item.raw else Item(raw, item.revision)
         self._items[key] = item, shown
-        if len(self._items) > CONVERTED_MAX:
-            self._items.popitem(last=False)
+        self._bytes += len(raw)
+        while len(self._items) > CONVERTED_MAX or self._bytes > CONVERTED_BYTES_MAX:
+            _, (_, gone) = self._items.popitem(last=False)
+            self._bytes -= len(gone.raw)
         return shown
 
 
