@@ -92,7 +92,8 @@ class YamlWorker:
         if self._idle is not None:
             self._idle.cancel()
         process = self._process
-        if process is None or process.returncode is not None:
+        ended = process is None or process.returncode is not None
+        if process is None or process.stdin is None or ended or process.stdin.is_closing():
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "orchestrator.api.codec_worker",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
