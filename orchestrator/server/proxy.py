@@ -46,6 +46,8 @@ _HOP_BY_HOP = frozenset((
 ))  # fmt: skip
 _CREDENTIALS = ("authorization", "impersonate-user", "impersonate-uid", "impersonate-group")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_CHUNK = re.compile(rb"0*([1-9a-fA-F][0-9a-fA-F]{0,7})[^\r]*\r\n")
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,7 @@ def _upgrade_head(forward: _Forward) -> bytes:
             )
         if value:
             lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return ("\r\n".join(lines) + "\r\n\r\n").encode(errors="surrogateescape")
 
 
 def _wants_upgrade(request: Request) -> bool:
@@ -289,18 +291,36 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 
 async def _refusal(backend: RawStream, head: bytes, code: int) -> Response:
     """The application's answer in place of an upgrade."""
-    length, kind = REFUSAL_BYTES_MAX, "text/plain; charset=utf-8"
+    length, kind, chunked = REFUSAL_BYTES_MAX, "text/plain; charset=utf-8", False
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and value.strip().isdigit():
+        value = value.strip()
+        if name.lower() == b"content-length" and value.isdigit() and len(value) < 20:
             length = min(length, int(value))
         elif name.lower() == b"content-type":
-            kind = value.strip().decode("latin-1")
+            kind = value.decode("latin-1")
+        elif name.lower() == b"transfer-encoding":
+            chunked = value.lower() == b"chunked"
+    if code < 200 or code in (204, 304):
+        length = 0
     body = b""
-    while len(body) < length and (data := await backend.read(length - len(body))):
+    while len(body) < length and not (chunked and body.endswith(_LAST_CHUNK)):
+        data = await backend.read(length - len(body))
+        if not data:
+            break
         body += data
     backend.abort()
-    return Answer(code, body, header("Content-Type", kind), close=True)
+    return Answer(code, _unchunked(body) if chunked else body, header("Content-Type", kind), close=True)
+
+
+def _unchunked(data: bytes) -> bytes:
+    """The body in a chunked one, as far as it is complete."""
+    parts: list[bytes] = []
+    while match := _CHUNK.match(data):
+        size = int(match[1], 16)
+        parts.append(data[match.end() : match.end() + size])
+        data = data[match.end() + size + 2 :]
+    return b"".join(parts)
 
 
 def _is_page(headers: "CIMultiDict[str]") -> bool:
