@@ -174,9 +174,16 @@ async def test_deletions_beside_refused_puts_are_decided_again(tmp_path: Path, f
     refused, *deleted = await asyncio.gather(*map(store.transact, works), return_exceptions=True)
     assert isinstance(refused, NoSpaceError) and store.no_space
     assert deleted == [TxnResult(True, before + revision) for revision in (1, 1, 2)]
+    entry = await store.get("/2")
+    assert entry is not None
+    as_seen = (Compare("/2", entry.item.revision),)
+    works = [put("/2", b"y" * 10_000), Txn(as_seen, ()), Txn(as_seen, (Delete("/2"),))]
+    refused, *rest = await asyncio.gather(*map(store.transact, works), return_exceptions=True)
+    assert isinstance(refused, NoSpaceError)
+    assert rest == [TxnResult(True, before + revision) for revision in (2, 3)]
     await store.lease_revoke(lease)
     await store.compact(store.revision)
-    assert store.no_space and await keys(store) == ["/2", "/3", "/4"]
+    assert store.no_space and await keys(store) == ["/3", "/4"]
     faulty_disk.faults["allocate"] = []
     assert (await store.transact(big)).succeeded and not store.no_space
     await store.close()
