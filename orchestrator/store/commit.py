@@ -5,9 +5,10 @@ While one batch is being written, later ones gather in the next. Only when a bat
 published to watches and acknowledged, in revision order. If a batch does not get to disk, everything staged
 fails with it, since it was decided on top of it.
 
-An allocation without space fails what is staged and nothing else; of that, what frees space or was to change nothing
-is decided once more and goes to disk by itself, where the log keeps room for it (`Log.write`). A failed write or sync stops the store:
-what the kernel then holds in its cache says nothing about the disk, so nothing is retried.
+An allocation without space fails what is staged and nothing else; of that, what frees space or was to change
+nothing is decided once more and goes to disk by itself, where the log keeps room for it (`Log.write`). A failed
+write or sync stops the store: what the kernel then holds in its cache says nothing about the disk, so nothing is
+retried.
 """
 
 import asyncio

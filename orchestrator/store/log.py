@@ -20,6 +20,8 @@ from orchestrator.store.record import SEAL, Record, Sealer, encode_batch
 from orchestrator.store.segment import PAGE_BYTES, Segment, next_header, segment_path
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+"""Of a new segment, as when there is no space for it: nothing was written, and clients give descriptors back."""
 RESERVE_BYTES_MAX = 1024 * 1024
 """Room for some ten thousand deletions."""
 FILL_BYTES = 512 * 1024
@@ -168,7 +170,7 @@ class Log:
         try:
             return self._create(path, number, needed)
         except OSError as error:
-            if error.errno not in OUT_OF_SPACE:
+            if error.errno not in OUT_OF_SPACE + OUT_OF_FILES:
                 raise
             raise NoSpaceError(f"no space left for {path}: {error}") from error
 

@@ -39,6 +39,10 @@ class FaultyDisk(LazyDisk):
         if (outcomes := self.faults.get(method)) and (code := outcomes.pop(0)):
             raise OSError(code, os.strerror(code))
 
+    def create(self, path: Path) -> int:
+        self._maybe_fail("create")
+        return super().create(path)
+
     def write_durably(self, fd: int, data: bytes, offset: int) -> None:
         self._maybe_fail("write_durably")
         super().write_durably(fd, data, offset)

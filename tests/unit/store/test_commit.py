@@ -49,6 +49,23 @@ async def test_nearly_full_disk_is_used_up(tmp_path: Path, faulty_disk: Disk) ->
     await store.close()
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE])
+async def test_a_segment_that_cannot_be_made_refuses_a_write_and_no_more(
+    tmp_path: Path, faulty_disk: Disk, code: int
+) -> None:
+    """Running out of descriptors, as a flood of clients may bring about, does not stop the store for good."""
+    settings = LogSettings(segment_bytes=64 * 1024)
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk, settings=settings)
+    faulty_disk.faults["create"] = [code] * 100
+    with pytest.raises(NoSpaceError, match="no space left for"):
+        for number in range(7):
+            await store.transact(put(f"/{number}", b"x" * 10_000))
+    assert store.healthy and store.no_space
+    faulty_disk.faults["create"] = []
+    assert (await store.transact(put("/last", b"x" * 10_000))).succeeded and not store.no_space
+    await store.close()
+
+
 @pytest.mark.parametrize("method", ["write_durably", "write_some", "allocate"])
 async def test_failed_write_stops_the_store_for_good(tmp_path: Path, faulty_disk: Disk, method: str) -> None:
     store = await LogStore.open(tmp_path, VirtualClock(), disk=faulty_disk)
