@@ -56,6 +56,8 @@ CASES = [
     (ask("update", "nodes", "n2", "", subresource="status"), False),
     (ask("delete", "nodes", "n1", ""), False),
     (ask("list", "nodes", "", ""), True),
+    *[(ask("get", kind, "n2", subresource="proxy"), False) for kind in ("nodes", "services", "pods")],
+    (ask("get", "nodes", "n1", "", subresource="proxy"), False),
     (ask("list", "pods"), True),
     (ask("update", "pods", "web", subresource="status"), True),
     (ask("update", "pods", "web"), False),
