@@ -48,10 +48,14 @@ _texts = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL).sub
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A body's value; `duplicates` are the paths of fields that stood there more than once."""
+    """A body's value; `duplicates` are the paths of fields that stood there more than once.
+
+    `repeats` says the same of YAML in the words of Kubernetes' YAML library, which name the line.
+    """
 
     object: Any
     duplicates: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
 
 
 def media_type(content_type: str) -> str:
@@ -151,11 +155,11 @@ def _protobuf(data: bytes) -> Any:
 
 def _yaml(data: bytes) -> Decoded:
     try:
-        value, duplicates = decode_yaml(data, DEPTH_MAX)
+        value, duplicates, repeats = decode_yaml(data, DEPTH_MAX)
     except YamlError as error:
         raise BadRequest(f"the body is malformed YAML: {error}") from None
     _verify([value])
-    return Decoded(value, tuple(duplicates))
+    return Decoded(value, tuple(duplicates), tuple(repeats))
 
 
 def _looks_like_json(data: bytes) -> bool:

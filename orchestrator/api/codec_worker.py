@@ -2,8 +2,8 @@
 neither the server's time nor its memory: `python -m orchestrator.api.codec_worker`.
 
 On stdin: four bytes of length (big-endian) and a document. On stdout: likewise, a byte that is 0 for a value or 1 for
-a message why there is none, then `{"object": …, "duplicates": […]}` or the message. It ends with its stdin.
-Started by `server.yaml_worker`.
+a message why there is none, then `{"object": …, "duplicates": […], "repeats": […]}` or the message. It ends
+with its stdin. Started by `server.yaml_worker`.
 """
 
 import resource
@@ -38,7 +38,8 @@ def _frame(source: BinaryIO) -> bytes:
 def _answer(data: bytes) -> bytes:
     try:
         decoded = decode_value(data, YAML, (YAML,))
-        return b"\0" + msgspec.json.encode({"object": decoded.object, "duplicates": decoded.duplicates})
+        found = {"object": decoded.object, "duplicates": decoded.duplicates, "repeats": decoded.repeats}
+        return b"\0" + msgspec.json.encode(found)
     except ApiError as error:
         return b"\1" + error.message.encode()
     except (MemoryError, RecursionError):

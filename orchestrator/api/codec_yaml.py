@@ -27,8 +27,8 @@ class YamlError(ValueError):
     """A document that can't be read as JSON. Says why, with the line."""
 
 
-def decode_yaml(data: bytes, depth_max: int) -> tuple[Any, list[str]]:
-    """The first document's value and the paths of its duplicate keys. Raises `YamlError`."""
+def decode_yaml(data: bytes, depth_max: int) -> tuple[Any, list[str], list[str]]:
+    """The first document's value, the paths of its duplicate keys and the same in words. Raises `YamlError`."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,7 +43,7 @@ def decode_yaml(data: bytes, depth_max: int) -> tuple[Any, list[str]]:
         raise YamlError(f"it is not UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
         raise YamlError(" ".join(str(error).split())) from None
-    return builder.root, builder.duplicates
+    return builder.root, builder.duplicates, builder.repeats
 
 
 class _Frame:
@@ -66,6 +66,7 @@ class _Builder:
         self.root: Any = None
         self.done = False
         self.duplicates: list[str] = []
+        self.repeats: list[str] = []
         self._depth_max = depth_max
         self._stack: list[_Frame] = []
         self._merges: dict[int, list[Any]] = {}
@@ -99,6 +100,8 @@ class _Builder:
         frame.key = "<<" if plain else _key_text(_resolve(event))
         if not plain and frame.key in frame.value:
             self.duplicates.append(_joined(frame.path, frame.key))
+            line = event.start_mark.line + 1
+            self.repeats.append(f'line {line}: key "{frame.key}" already set in map')
 
     def _open(self, value: Any, event: Any) -> None:
         _known_tag(event)

@@ -38,6 +38,8 @@ class WriteOptions:
     force: bool = False
     duplicate_fields: tuple[str, ...] = ()
     """Paths of fields that stood twice in the body; warned of or refused like unknown ones."""
+    repeats: tuple[str, ...] = ()
+    """The same for a configuration to apply, in the words of Kubernetes' YAML library."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class FieldManagers:
         merge.check(given, api_version, name, self._shapes.root(kind))
         duplicates = [f'duplicate field "{path}"' for path in options.duplicate_fields]
         if duplicates and options.field_validation == "Strict":
-            raise BadRequest("error strict decoding YAML: " + ", ".join(duplicates))
+            raise BadRequest("error strict decoding YAML: " + _told_twice(options, duplicates))
         checked, faults = self._schemas.check(kind, given, "Warn", ())
         merge.refuse(given, [_undeclared(fault) for fault in faults if fault.startswith(_UNKNOWN_FIELD)])
         config: Object = _as_given(checked, given)
@@ -109,6 +109,13 @@ def _with(obj: Object, entries: Entries) -> Object:
     if entries:
         metadata["managedFields"] = entries
     return {**obj, "metadata": metadata}
+
+
+def _told_twice(options: WriteOptions, duplicates: list[str]) -> str:
+    """Clients know this refusal by the line and the key that the YAML library names."""
+    if not options.repeats:
+        return ", ".join(duplicates)
+    return "\n  ".join(("error converting YAML to JSON: yaml: unmarshal errors:", *options.repeats))
 
 
 def _undeclared(fault: str) -> str:

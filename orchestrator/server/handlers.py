@@ -189,7 +189,7 @@ class Handlers:
         options = self._options(call, "PatchOptions", apply=kind == "apply")
         decoded = await _decoded(call, decode_patch, options.field_validation != "Ignore")
         if decoded.duplicates:
-            options = replace(options, duplicate_fields=decoded.duplicates)
+            options = replace(options, duplicate_fields=decoded.duplicates, repeats=decoded.repeats)
         patch = Patch(kind, decoded.object)
         written = await self._registry.patch(
             call.resource, call.namespace, info.name, patch, options, call.identity, info.subresource
@@ -299,7 +299,9 @@ def _offer(call: Call) -> negotiate.Offer:
         media = negotiate.STREAMED if has_message(call.resource) else ("json",)
     else:
         media = negotiate.ALL_MEDIA if has_message(call.resource) else negotiate.NO_PROTOBUF
-    return negotiate.offer(accept, media)
+    # What is only answered, such as a review, is no kind of which there could be rows.
+    rows = call.info.verb != "create" or (call.resource.stored and not call.info.subresource)
+    return negotiate.offer(accept, media, rows)
 
 
 def _not_allowed() -> MethodNotAllowed:

@@ -85,10 +85,12 @@ def _media_range(text: str) -> MediaRange:
     return MediaRange(kind.strip().lower(), parameters, quality)
 
 
-def offer(accept: str, media: tuple[Media, ...] = ALL_MEDIA) -> Offer:
-    """What `accept` asks for among `media`. Raises `NotAcceptable` naming what could be had."""
+def offer(accept: str, media: tuple[Media, ...] = ALL_MEDIA, rows: bool = True) -> Offer:
+    """What `accept` asks for among `media`; without `rows`, no table. Raises `NotAcceptable` naming what there is."""
     if not accept or accept == JSON_TYPE:
         return OBJECT
+    if not rows:
+        return _best(accept, media, rows)
     known = _offers.get((accept, media))
     if known is None:
         known = _best(accept, media)
@@ -97,8 +99,9 @@ def offer(accept: str, media: tuple[Media, ...] = ALL_MEDIA) -> Offer:
     return known
 
 
-def _best(accept: str, media: tuple[Media, ...]) -> Offer:
-    found = [one for candidate in media_ranges(accept) if (one := _given(candidate, media)) is not None]
+def _best(accept: str, media: tuple[Media, ...], rows: bool = True) -> Offer:
+    given = (_given(candidate, media) for candidate in media_ranges(accept))
+    found = [one for one in given if one is not None and (rows or one.form != "table")]
     if not found:
         raise not_acceptable(media)
     best = found[0]

@@ -45,6 +45,7 @@ def _is_json(data: bytes) -> bool:
 class _Answer(msgspec.Struct):
     object: object
     duplicates: tuple[str, ...]
+    repeats: tuple[str, ...]
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -72,7 +73,7 @@ class YamlWorker:
         if answer[:1] != b"\0":
             raise BadRequest(answer[1:].decode(errors="replace") or "the body can't be read as YAML")
         found = await asyncio.to_thread(_decode, answer[1:])
-        return Decoded(found.object, found.duplicates)
+        return Decoded(found.object, found.duplicates, found.repeats)
 
     async def _ask(self, data: bytes) -> bytes:
         try:

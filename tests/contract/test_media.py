@@ -114,6 +114,17 @@ async def test_what_a_table_can_not_be_falls_back_or_is_refused(ready: Cluster) 
     assert kind == "application/json" and json.loads(body)["kind"] == "ConfigMapList"
 
 
+async def test_a_review_is_no_row_of_a_table(ready: Cluster) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    review = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    status, answer, _ = await ready.call("POST", path, review, headers={"Accept": table})
+    assert (status, answer["reason"]) == (406, "NotAcceptable")
+    accept = {"Accept": f"{table},application/json"}
+    status, answer, _ = await ready.call("POST", path, review, headers=accept)
+    assert (status, answer["kind"]) == (201, "SelfSubjectAccessReview")
+
+
 async def test_nothing_is_written_for_an_answer_that_can_not_be_given(ready: Cluster) -> None:
     status, _, _ = await _raw(
         ready,
