@@ -244,7 +244,11 @@ class Committer:
         if not records:
             self._loop.call_soon(self._landed, None)  # Behind what is being published now.
             return
-        data, revision = self.log.encode(records), records[-1].revision
+        try:
+            data, revision = self.log.encode(records), records[-1].revision
+        except Exception as error:  # Such as a lack of memory: say so, instead of having all wait for ever.
+            self._loop.call_soon(self._landed, error)
+            return
         self._thread.submit(partial(self.log.write, data, revision, frees(records)), self._landed)
 
     def _landed(self, error: BaseException | None) -> None:

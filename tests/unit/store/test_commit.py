@@ -11,6 +11,7 @@ from orchestrator.store import commit
 from orchestrator.store.disk import Disk
 from orchestrator.store.engine import LogStore
 from orchestrator.store.interface import Compare, Delete, NoSpaceError, Put, StoppedError, Txn, TxnResult
+from orchestrator.store.log import Log
 from orchestrator.store.settings import LogSettings
 
 
@@ -203,4 +204,21 @@ async def test_deletions_beside_refused_puts_are_decided_again(tmp_path: Path, f
     assert store.no_space and await keys(store) == ["/3", "/4"]
     faulty_disk.faults["allocate"] = []
     assert (await store.transact(big)).succeeded and not store.no_space
+    await store.close()
+
+
+async def test_a_batch_that_cannot_be_encoded_stops_the_store_and_leaves_nobody_waiting(
+    tmp_path: Path, lazy_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object) -> bytes:
+        raise MemoryError("no memory")
+
+    store = await LogStore.open(tmp_path, VirtualClock(), disk=lazy_disk)
+    await store.transact(put("/a"))
+    monkeypatch.setattr(Log, "encode", encode)
+    results = await asyncio.gather(
+        store.transact(put("/b")), store.transact_many([put("/c")]), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [StoppedError] * 2
+    assert "no memory" in store.fault and await keys(store) == ["/a"]
     await store.close()
