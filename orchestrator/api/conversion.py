@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.api import autoscaling, events
-from orchestrator.api.errors import InternalError
+from orchestrator.api.errors import InternalError, NotFound
 from orchestrator.api.item import Item, Object, decode, encode
 from orchestrator.api.resources import Resource, ResourceTable
 
@@ -120,7 +120,8 @@ class Views:
         self._views: dict[tuple[str, str, str], View] = {}
 
     def of(self, row: Resource) -> View | None:
-        """The view of `row`; None where it is kept as it is. Raises `InternalError` without a converter."""
+        """The view of `row`; None where it is kept as it is. Raises `NotFound` for a custom kind that has gone
+        since the row was found."""
         if row.stored_as is None:
             return None
         key = (row.group, row.version, row.plural)
@@ -138,6 +139,8 @@ class Views:
         self._views.pop((row.group, row.version, row.plural), None)
 
     def _built_in(self, row: Resource, stored_as: tuple[str, str]) -> View:
+        if row.columns is not None:
+            raise NotFound("the server could not find the requested resource")
         conversion = BUILT_IN.get((row.api_version, row.plural))
         working = self._table.find(*stored_as, row.plural)
         if conversion is None or working is None:

@@ -18,6 +18,7 @@ from orchestrator.api.errors import (
     BadRequest,
     Cause,
     InternalError,
+    NotFound,
     already_exists,
     conflict,
     invalid,
@@ -302,7 +303,7 @@ class Writer:
     async def _authorize_create(self, target: Target) -> None:
         """An update that creates needs the right to create."""
         if self._authorizer is not None:
-            resource = target.resource
+            resource = target.row  # The group that is asked counts: events have two.
             attributes = Attributes(
                 "create",
                 resource.group,
@@ -423,6 +424,8 @@ class Writer:
 
     def _strategy(self, resource: Resource) -> Strategy:
         strategy = self._strategies.get((resource.group, resource.plural))
+        if strategy is None and resource.columns is not None:  # a custom kind that went meanwhile
+            raise NotFound("the server could not find the requested resource")
         if strategy is None:
             raise InternalError(f"no strategy is registered for {resource.qualified}")
         return strategy

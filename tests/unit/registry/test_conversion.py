@@ -104,3 +104,12 @@ async def test_watches_follow_what_is_shown(api: Api) -> None:
 
 async def test_rows_that_are_kept_as_they_are_have_no_view(api: Api) -> None:
     assert api.registry.views.of(SERVICES) is None
+
+
+async def test_a_custom_kind_that_went_while_it_was_asked_for_is_not_found(api: Api) -> None:
+    names = ("example.com", "v1", "Shirt", "shirts")
+    for row in (Resource(*names, columns=()), Resource(*names, columns=(), stored_as=("example.com", "v2"))):
+        with pytest.raises(NotFound, match="could not find the requested resource"):
+            await api.create(
+                row, {"apiVersion": "example.com/v1", "kind": "Shirt", "metadata": {"name": "a"}}
+            )
