@@ -8,16 +8,18 @@ from orchestrator.api import names, quantity
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.containers import (
-    validate_containers,
-    validate_profile,
-    validate_resources,
-)
+from orchestrator.registry.strategies.container_resources import validate_pod_resources
+from orchestrator.registry.strategies.containers import validate_containers
 from orchestrator.registry.strategies.meta import validate_annotations, validate_labels
 from orchestrator.registry.strategies.placement import (
     validate_affinity,
     validate_spread,
     validate_tolerations,
+)
+from orchestrator.registry.strategies.security_contexts import (
+    validate_host_users,
+    validate_os,
+    validate_pod_security,
 )
 from orchestrator.registry.strategies.volumes import validate_volumes
 
@@ -42,11 +44,15 @@ def validate_pod_spec(spec: Object, field: str) -> list[Cause]:
     if spec.get("topologySpreadConstraints"):
         found += validate_spread(spec["topologySpreadConstraints"], f"{field}.topologySpreadConstraints")
     if spec.get("securityContext"):
-        found += _validate_security(spec["securityContext"], f"{field}.securityContext")
+        found += validate_pod_security(spec["securityContext"], spec, f"{field}.securityContext")
     if spec.get("hostAliases"):
         found += _validate_host_aliases(spec["hostAliases"], f"{field}.hostAliases")
     if spec.get("resources"):
-        found += validate_resources(spec["resources"], f"{field}.resources")
+        found += validate_pod_resources(spec, f"{field}.resources")
+    if "hostUsers" in spec:
+        found += validate_host_users(spec, field)
+    if spec.get("os") is not None:
+        found += validate_os(spec, field)
     return found + _validate_overhead(spec, field)
 
 
@@ -111,37 +117,6 @@ def _validate_names(spec: Object, field: str) -> list[Cause]:
         if name in seen:
             found.append(causes.duplicate(f"{field}.schedulingGates[{at}]", name))
         seen.add(name)
-    return found
-
-
-def _validate_security(context: Object, field: str) -> list[Cause]:
-    found: list[Cause] = []
-    for name in ("runAsUser", "runAsGroup", "fsGroup"):
-        value = context.get(name)
-        if value is not None and not 0 <= value <= _ID_MAX:
-            found.append(
-                causes.invalid_value(f"{field}.{name}", value, f"must be between 0 and {_ID_MAX}, inclusive")
-            )
-    for at, value in enumerate(context.get("supplementalGroups") or ()):
-        if not 0 <= value <= _ID_MAX:
-            found.append(
-                causes.invalid_value(
-                    f"{field}.supplementalGroups[{at}]", value, f"must be between 0 and {_ID_MAX}, inclusive"
-                )
-            )
-    found += causes.one_of(
-        f"{field}.fsGroupChangePolicy", context.get("fsGroupChangePolicy"), ("Always", "OnRootMismatch")
-    )
-    seen: set[str] = set()
-    for at, sysctl in enumerate(context.get("sysctls") or ()):
-        name = sysctl.get("name", "")
-        if not name:
-            found.append(causes.required(f"{field}.sysctls[{at}].name"))
-        elif name in seen:
-            found.append(causes.duplicate(f"{field}.sysctls[{at}].name", name))
-        seen.add(name)
-    if context.get("seccompProfile"):
-        found += validate_profile(context["seccompProfile"], f"{field}.seccompProfile")
     return found
 
 

@@ -4,7 +4,7 @@ from orchestrator.api import names, quantity
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.containers import validate_inner_path
+from orchestrator.registry.strategies.container_env import validate_inner_path
 
 _HOST_PATH_TYPES = (
     "", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice",
