@@ -15,7 +15,7 @@ FAULTS = [
     ({"volumeDevices": [{"name": "v", "devicePath": "/d"}]},
      'volumeDevices[0].name: Invalid value: "v": can only use volume source type of PersistentVolumeClaim'),
     ({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}},
-     "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"),
+     "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than termination"),
     ({"lifecycle": {"stopSignal": "SIGTERM"}}, "lifecycle.stopSignal: Forbidden: may not be set for containers with"),
     ({"securityContext": {"procMount": "Unmasked"}},
      'securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`'),
