@@ -116,6 +116,7 @@ class Proxy:
     async def _forward(self, forward: _Forward) -> Response:
         request = forward.request
         headers = _headers(forward)
+        headers.popall("Sec-WebSocket-Protocol", None)  # It may carry a token, and means nothing here.
         has_body = request.body_exists and request.can_read_body
         work = self._session(forward.target).request(
             request.method,
