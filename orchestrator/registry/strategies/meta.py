@@ -28,7 +28,6 @@ _NAME_RULES: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("rbac.authorization.k8s.io", "clusterroles"): names.is_path_segment,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): names.is_path_segment,
     ("apiregistration.k8s.io", "apiservices"): names.is_path_segment,
-    ("apiregistration.k8s.io", "apiservices"): names.is_path_segment,
     ("certificates.k8s.io", "certificatesigningrequests"): names.is_path_segment,
     ("networking.k8s.io", "ipaddresses"): names.is_strict_ip,
 }
