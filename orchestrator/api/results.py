@@ -5,7 +5,6 @@ from typing import Literal
 
 from orchestrator.api.item import Item
 
-
 SHOWN_WHEN_DELETED = frozenset(
     (("", "pods"), ("", "services"), ("", "serviceaccounts"), ("", "persistentvolumes"),
      ("", "persistentvolumeclaims"), ("", "podtemplates"), ("", "resourcequotas"))

@@ -133,7 +133,7 @@ async def test_update_with_an_old_version_conflicts(api):
 async def test_update_of_another_objects_uid_conflicts(api):
     await api.create(CONFIGMAPS, api.config_map("a"))
     with pytest.raises(
-        Conflict, match="UID in precondition: other|UID in the precondition .other. does not match"
+        Conflict, match=r"UID in precondition: other|UID in the precondition .other. does not match"
     ):
         await api.update(CONFIGMAPS, api.config_map("a", uid="other"))
 
@@ -282,10 +282,10 @@ async def test_a_finalizer_keeps_an_object_until_it_is_taken_away(api):
 async def test_deletion_checks_its_preconditions(api):
     made = (await api.create(CONFIGMAPS, api.config_map("a"))).item
     with pytest.raises(
-        Conflict, match="UID in precondition: other|UID in the precondition .other. does not match"
+        Conflict, match=r"UID in precondition: other|UID in the precondition .other. does not match"
     ):
         await api.delete(CONFIGMAPS, "a", uid="other")
-    with pytest.raises(Conflict, match="ResourceVersion in the precondition .999. does not match"):
+    with pytest.raises(Conflict, match=r"ResourceVersion in the precondition .999. does not match"):
         await api.delete(CONFIGMAPS, "a", resource_version="999")
     deleted = await api.delete(CONFIGMAPS, "a", uid=made.meta.uid, resource_version=str(made.revision))
     assert deleted.gone and deleted.item.revision > made.revision
