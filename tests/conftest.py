@@ -23,6 +23,7 @@ ON_THE_HOST = (
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist reads the marks.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE) and str(item.path.relative_to(HERE)).startswith(ON_THE_HOST):
