@@ -219,7 +219,10 @@ class HttpsClient:
     ) -> Object:
         data = msgspec.json.encode(body) if body is not None else None
         answer = await self._request(method, path, query, data=data, content_type=content_type)
-        return cast(Object, msgspec.json.decode(answer))
+        obj = cast(Object, msgspec.json.decode(answer))
+        # As the local client's objects: components have no use for who set which field, which is half of a pod.
+        obj.get("metadata", {}).pop("managedFields", None)
+        return obj
 
     async def _request(
         self,
