@@ -178,7 +178,9 @@ class HttpsClient:
             raise BadRequest("metadata.name: Required value")
         path = path_of(resource, metadata.get("namespace") or "", name, subresource)
         query = {"fieldManager": manager or self._manager, "force": "true" if force else ""}
-        return await self._object("PATCH", path, query, body=obj, content_type=_APPLY)
+        data = msgspec.json.encode(obj)
+        answer = await self._request("PATCH", path, query, data=data, content_type=_APPLY)
+        return cast(Object, msgspec.json.decode(answer))  # Whole: who applies may ask who has what.
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", options: DeleteOptions = _DELETE
