@@ -42,7 +42,7 @@ ATTEMPTS = 8
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 CREATED_BY_UPDATE = frozenset({
-    ("", "endpoints"), ("", "events"), ("", "services"), ("coordination.k8s.io", "leases"),
+    ("", "endpoints"), ("", "events"), ("", "limitranges"), ("", "services"), ("coordination.k8s.io", "leases"),
     ("rbac.authorization.k8s.io", "roles"), ("rbac.authorization.k8s.io", "rolebindings"),
     ("rbac.authorization.k8s.io", "clusterroles"), ("rbac.authorization.k8s.io", "clusterrolebindings"),
 })  # fmt: skip

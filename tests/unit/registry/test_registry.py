@@ -20,6 +20,7 @@ from orchestrator.api.resources import (
     DEPLOYMENTS,
     EVENTS,
     LEASES,
+    LIMITRANGES,
     NAMESPACES,
     PODS,
     REPLICASETS,
@@ -158,6 +159,7 @@ async def test_update_creates_only_where_kubernetes_does(api):
         await api.update(CONFIGMAPS, api.config_map("a"))
     lease = {"metadata": {"name": "n"}, "spec": {"holderIdentity": "me"}}
     assert (await api.update(LEASES, lease)).created
+    assert (await api.update(LIMITRANGES, {"metadata": {"name": "bounds"}})).created
     with pytest.raises(Invalid, match=r"metadata\.resourceVersion: .*must be specified for an update"):
         await api.update(LEASES, {**lease, "spec": {"holderIdentity": "you"}})
     with pytest.raises(NotFound):
