@@ -33,7 +33,8 @@ class FieldManagers:
         self._schemas = schemas
         self._shapes = Shapes(schemas)
         self._clock = clock
-        self._skipped: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._skipped: dict[tuple[str, str, str], tuple[Resource, tuple[str, ...]]] = {}
+        """With the row that it was told for: a custom kind may get another one."""
 
     def created(self, target: "Target", new: Object) -> Object:
         """`new` with its creator's entry."""
@@ -82,11 +83,11 @@ class FieldManagers:
 
     def _write(self, target: "Target", row: Resource) -> Write:
         key = row.group, row.plural, target.subresource
-        skipped = self._skipped.get(key)
-        if skipped is None:
-            skipped = self._skipped[key] = _skipped(row, target.subresource)
+        known = self._skipped.get(key)
+        if known is None or known[0] is not row:
+            known = self._skipped[key] = row, _skipped(row, target.subresource)
         manager = target.options.field_manager or UNKNOWN
-        return Write(manager, row.api_version, timestamp(self._clock.now_s()), target.subresource, skipped)
+        return Write(manager, row.api_version, timestamp(self._clock.now_s()), target.subresource, known[1])
 
 
 def _skipped(row: Resource, subresource: str) -> tuple[str, ...]:
