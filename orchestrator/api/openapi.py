@@ -44,6 +44,10 @@ _DISCOVERY_MEDIA = ("application/json", "application/yaml", "application/vnd.kub
 Json = dict[str, Any]
 
 
+_Rows = dict[str, list[Resource]]
+"""By a document's path."""
+
+
 class OpenAPI:
     """Documents for `table`. Safe to call from several threads: the worst is a document rendered twice."""
 
@@ -79,9 +83,14 @@ class OpenAPI:
         return self._keep(etag, lambda: openapi_gnostic.encode(self._swagger())), etag
 
     def render(self, path: str) -> Json:
-        """The document as a dictionary of the caller's own."""
-        rows = self._groups().get(path, [])
-        found, wanted = self._discovery_of(path, rows)
+        """The document as a dictionary of the caller's own. Raises `NotFound`."""
+        return self._render(path, self._groups(), self._discovered())
+
+    def _render(self, path: str, groups: _Rows, discovered: _Rows) -> Json:
+        rows = groups.get(path, [])
+        if path not in groups and path not in discovered:  # Its last kind has gone since.
+            raise NotFound("the server could not find the requested resource")
+        found, wanted = self._discovery_of(path, rows, discovered)
         extra: Json = {}
         for row in rows:
             schema = self._schemas.name(row) or self._custom(row, extra)
@@ -100,8 +109,11 @@ class OpenAPI:
         }
 
     def _swagger(self) -> Json:
-        groups = sorted({**self._groups(), **self._discovered()})
-        documents = [self.render(path) for path in groups]
+        groups, discovered = (
+            self._groups(),
+            self._discovered(),
+        )  # Once: this runs in a thread, and kinds come and go.
+        documents = [self._render(path, groups, discovered) for path in sorted({**groups, **discovered})]
         custom = {component_name(row) for row in self._table if row.columns is not None}
         for document in documents:
             schemas = document["components"]["schemas"]
@@ -146,13 +158,13 @@ class OpenAPI:
             found.setdefault(f"apis/{row.group}" if row.group else "api", []).append(row)
         return found
 
-    def _discovery_of(self, path: str, rows: list[Resource]) -> tuple[Json, list[str]]:
+    def _discovery_of(self, path: str, rows: list[Resource], discovered: _Rows) -> tuple[Json, list[str]]:
         """The path of a discovery document, and the definitions that it and every document need."""
         if path == "version":
             return {
                 "/version/": discovery_item("getCodeVersion", "Info", _VERSION, ("application/json",))
             }, []
-        of = rows or self._discovered()[path]
+        of = rows or discovered[path]
         group = of[0].group if of else None
         name = camel(of[0]) if rows else camel(of[0]).removesuffix(of[0].version.capitalize()) if of else ""
         at, operation_id, kind = discovery_paths(group, name, bool(rows))

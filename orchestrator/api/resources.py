@@ -403,7 +403,7 @@ class ResourceTable:
             self._put(row)
 
     def __iter__(self) -> Iterator[Resource]:
-        return iter(self._by_plural.values())
+        return iter(tuple(self._by_plural.values()))  # Other threads look through it while rows come and go.
 
     def add(self, row: Resource) -> None:
         """Serve `row` from now on."""

@@ -67,7 +67,7 @@ def take(socket: str) -> Inventory:
 
 
 def difference(before: Inventory, after: Inventory) -> str:
-    """One line per thing that came or went, empty when all is as it was."""
+    """One line per thing that came or went, empty when all is as it was; processes may end."""
     lines = []
     for section in before:
         for sign, one, other in (("+", after, before), ("-", before, after)):
@@ -75,7 +75,7 @@ def difference(before: Inventory, after: Inventory) -> str:
             for line in one[section]:
                 if line in rest:
                     rest.remove(line)
-                else:
+                elif (sign, section) != ("-", "processes"):
                     lines.append(f"{sign} {section}: {line}")
     return "\n".join(lines)
 

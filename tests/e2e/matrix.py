@@ -101,7 +101,7 @@ LOOKING = [
     Step("auth can-i as another", "auth can-i delete nodes --as=nobody", "^no", code=1),
     Step("auth can-i --list", "auth can-i --list -n {ns}", r"\*\.\*"),
     Step("auth whoami", "auth whoami -o json",
-         is_json(lambda v: "system:masters" in v["status"]["userInfo"]["groups"])),
+         is_json(lambda v: "system:masters" in v["status"]["userInfo"]["groups"]), since=28),
     Step("get an unknown kind", "get unicorns", code=1),
     Step("get an absent object", "get pod absent", code=1),
     Step("config view", "config view -o json", is_json(lambda v: v["clusters"])),
@@ -187,7 +187,7 @@ CHANGING = [
     Step("get --show-labels", "get configmap settings --show-labels", "tier=back"),
     Step("remove a label", "label configmap settings tier-", "unlabeled",
          at(f"{CORE}/configmaps/settings", lambda o: not o["metadata"].get("labels"))),
-    Step("annotate", "annotate configmap settings note=hello", "annotated",
+    Step("annotate", "annotate configmap settings note=hello", "annotate",
          at(f"{CORE}/configmaps/settings", lambda o: o["metadata"]["annotations"]["note"] == "hello")),
     Step("strategic patch", ("patch", "configmap", "settings", "-p", '{"data":{"size":"small"}}'), "patched",
          at(f"{CORE}/configmaps/settings", lambda o: o["data"] == {"colour": "red", "size": "small"})),
@@ -279,7 +279,6 @@ CRD = {
         "singular": "lamp",
         "kind": "Lamp",
         "shortNames": ["lp"],
-        "categories": ["all"],
     },
     "versions": [
         {

@@ -3,9 +3,12 @@
 import json
 from functools import cache
 
+import pytest
+
 from orchestrator.api.custom.kinds import CustomKind
+from orchestrator.api.errors import NotFound
 from orchestrator.api.openapi import OpenAPI
-from orchestrator.api.resources import ResourceTable
+from orchestrator.api.resources import Resource, ResourceTable
 from orchestrator.api.schema import Schemas
 
 _schemas = cache(Schemas.load)
@@ -75,3 +78,16 @@ def test_v2_leaves_out_what_clients_would_misread() -> None:
 def test_another_schema_has_another_hash() -> None:
     assert _documents().index() == _documents().index()
     assert _documents().index() != _documents({"type": "object"}).index()
+
+
+def test_kinds_may_come_and_go_while_documents_are_made() -> None:
+    """They are made in a thread."""
+    table = ResourceTable()
+    row = Resource("stable.example.com", "v1", "Shirt", "shirts")
+    table.add(row)
+    rows = iter(table)
+    next(rows)
+    table.remove(row)
+    assert row in list(rows)
+    with pytest.raises(NotFound):
+        OpenAPI(table, _schemas()).render("apis/stable.example.com/v1")
