@@ -137,7 +137,10 @@ class BenchCluster:
             "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],
         }
         self.call("POST", f"/apis/{group}/v1/clusterrolebindings", binding)
-        answer = self.call("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {"spec": {}})
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        while not self.call("GET", accounts)["items"]:
+            time.sleep(0.05)
+        answer = self.call("POST", f"{accounts}/default/token", {"spec": {}})
         return str(answer["status"]["token"])
 
     def admin_context(self) -> ssl.SSLContext:
