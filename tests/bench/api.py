@@ -296,7 +296,7 @@ def _longest_turn(cluster: BenchCluster, part: str) -> None:
     context = cluster.admin_context()
     with urllib.request.urlopen(url, context=context, timeout=30) as answer:
         text = answer.read().decode()
-    longest_s = float(_found(r"orchestrator_event_loop_longest_turn_seconds (\S+)", text))
+    longest_s = float(_found(r"(?m)^orchestrator_event_loop_longest_turn_seconds (\S+)", text))
     row("api", f"longest turn of the event loop, {part}", longest_s * 1000, "ms", "lower", target=20)
 
 
