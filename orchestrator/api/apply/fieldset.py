@@ -147,14 +147,6 @@ def has(node: FieldSet, path: tuple[str, ...]) -> bool:
     return bool(path) and is_member(node)
 
 
-def of_path(path: tuple[str, ...]) -> FieldSet:
-    """The set with one member."""
-    node = LEAF
-    for key in reversed(path):
-        node = {key: node}
-    return node
-
-
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -34,10 +34,6 @@ class Node:
         return str(self.definition.get("type", ""))
 
     @property
-    def int_or_string(self) -> bool:
-        return bool(self.definition.get("x-kubernetes-int-or-string"))
-
-    @property
     def nullable(self) -> bool:
         return bool(self.definition.get("nullable"))
 

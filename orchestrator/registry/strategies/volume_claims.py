@@ -116,14 +116,6 @@ def validate_claim_spec(spec: Object, field: str) -> list[Cause]:
     return found + validate_class_name(attributes, f"{field}.volumeAttributesClassName")
 
 
-def class_of(claim: Object) -> str:
-    """Name of the claim's storage class; the old annotation comes first."""
-    annotations: Object = claim["metadata"].get("annotations") or {}
-    if BETA_CLASS in annotations:
-        return str(annotations[BETA_CLASS])
-    return (claim.get("spec") or {}).get("storageClassName") or ""
-
-
 def _is_known_source(source: Object) -> bool:
     kind, group = source.get("kind"), source.get("apiGroup") or ""
     return (kind == "PersistentVolumeClaim" and not group) or (
