@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,11 @@ def take(socket: str) -> Inventory:
     }
 
 
-def difference(before: Inventory, after: Inventory) -> str:
-    """One line per thing that came or went, empty when all is as it was; processes may end."""
+def difference(before: Inventory, after: Inventory, may_end: Sequence[str] = ()) -> str:
+    """One line per thing that came or went, empty when all is as it was.
+
+    Processes may end, and what is in the sections `may_end`: others' pods that were ending already.
+    """
     lines = []
     for section in before:
         for sign, one, other in (("+", after, before), ("-", before, after)):
@@ -75,7 +78,7 @@ def difference(before: Inventory, after: Inventory) -> str:
             for line in one[section]:
                 if line in rest:
                     rest.remove(line)
-                elif (sign, section) != ("-", "processes"):
+                elif sign == "+" or section not in ("processes", *may_end):
                     lines.append(f"{sign} {section}: {line}")
     return "\n".join(lines)
 
@@ -92,10 +95,10 @@ def settled(look: Look) -> Inventory:
     return found
 
 
-def check(before: Inventory, look: Look) -> None:
+def check(before: Inventory, look: Look, may_end: Sequence[str] = ()) -> None:
     """Fail on any difference that stays; with SHARED_HOST set, where others work meanwhile, only tell it."""
     until_s = time.monotonic() + SETTLE_S
-    while (changes := difference(before, look())) and time.monotonic() < until_s:
+    while (changes := difference(before, look(), may_end)) and time.monotonic() < until_s:
         time.sleep(1)
     if changes and os.environ.get("SHARED_HOST"):
         print(f"the host has changed:\n{changes}")

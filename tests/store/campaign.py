@@ -21,6 +21,7 @@ from tests.store.medium import save
 from tests.store.memory_disk import MemoryDisk
 
 WRONG_SHOWN = 20
+KILLS_TOLD = 250
 
 
 async def run_crashes(args: argparse.Namespace) -> list[str]:
@@ -59,9 +60,12 @@ async def run_kills(args: argparse.Namespace) -> list[str]:
         try:
             while run.kills < args.count and time.monotonic() < args.end:
                 await run.run_one()
+                if not run.kills % KILLS_TOLD:
+                    print(f"  {run.kills} kills, {run.acknowledged} acknowledged", flush=True)
         except AssertionError as error:
             return [f"kill {run.kills}: {error}"]
         finally:
+            run.close()
             print(f"kills: {run.kills}, {run.acknowledged} acknowledged in {run.segments} segments")
             print(f"  left behind, in how many kills: {dict(run.found)}")
     return []

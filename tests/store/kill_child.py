@@ -1,8 +1,9 @@
-"""`python -m tests.store.kill_child DIRECTORY SEED`: writers until somebody kills this process.
+"""`python -m tests.store.kill_child DIRECTORY`: for each line on stdin, a seed, one process full of writers.
 
-Each acknowledgement is one line on stdout, written after the store returned: the process that reads them
-knows what this one had been told, and survives it. Value N of a writer stands under one of its own keys and
-under a twin, in one transaction.
+A process is forked, so that none has to import anything, and writes until somebody kills it; its first line is its
+own id, and the last one, from its parent, its exit status. In between each acknowledgement is one line, written
+after the store returned: the process that reads them knows what this one had been told, and survives it. Value N
+of a writer stands under one of its own keys and under a twin, in one transaction.
 """
 
 import asyncio
@@ -37,8 +38,7 @@ async def compact(store: LogStore, rng: random.Random) -> None:
         await store.compact(max(0, store.revision - rng.randrange(200)))
 
 
-async def main(directory: Path, seed: int) -> None:
-    configure("error")
+async def work(directory: Path, seed: int) -> None:
     rng = random.Random(seed)
     store = await LogStore.open(directory, SystemClock(), settings=SETTINGS)
     os.write(1, b"open - %d\n" % store.revision)
@@ -46,5 +46,15 @@ async def main(directory: Path, seed: int) -> None:
     await asyncio.gather(*writers, compact(store, rng))
 
 
+def main(directory: Path) -> None:
+    configure("error")
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            os.write(1, b"born %d -\n" % os.getpid())
+            asyncio.run(work(directory, int(line)))
+        os.write(1, b"died %d -\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    main(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """`kill -9` at random moments of a process with 64 writers, again and again on the same directory."""
 
+import os
 import random
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from orchestrator.base.clock import VirtualClock
@@ -58,10 +60,14 @@ class Kills:
         self._directory = directory
         self._rng = random.Random(seed)
         self._revision = 0
+        command = [sys.executable, "-m", "tests.store.kill_child", str(directory)]
+        pipe = subprocess.PIPE
+        self._nursery = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=REPOSITORY)
 
     async def run_one(self) -> None:
         """Start, kill, reopen, check. Raises `AssertionError`."""
-        said = self._start_and_kill(self._rng.choice((0, 1, 50, 500, 1500)), self._rng.random() * 0.05)
+        after = self._rng.choice((0, 1, 50, 500, 1500))
+        said = self._start_and_kill(after, self._rng.random() * (0.05 if after else 0.2))
         self.kills += 1
         self.acknowledged += said.count
         self._note_files()
@@ -73,42 +79,33 @@ class Kills:
         finally:
             await store.close()
 
+    def close(self) -> None:
+        """End the process that the children come from."""
+        self._nursery.communicate(timeout=GUARD_S)
+
     def _start_and_kill(self, after: int, delay_s: float) -> Acknowledged:
         """Kill a child `delay_s` after so many acknowledgements; 0 is at any moment of its start."""
-        command = [
-            sys.executable,
-            "-m",
-            "tests.store.kill_child",
-            str(self._directory),
-            str(self._rng.randrange(1 << 30)),
-        ]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
-        guard = threading.Timer(GUARD_S, child.kill)
-        killer = threading.Timer(
-            delay_s if after else self._rng.random() * 1.5, child.send_signal, [signal.SIGKILL]
-        )
+        stdin, stdout = self._nursery.stdin, self._nursery.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(b"%d\n" % self._rng.randrange(1 << 30))
+        stdin.flush()
+        pid = _said(stdout.readline(), b"born")
+        kill = partial(os.kill, pid, signal.SIGKILL)
+        guard, killer = threading.Timer(GUARD_S, kill), threading.Timer(delay_s, kill)
         guard.start()
         if not after:
             killer.start()
         said = Acknowledged()
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                if line.endswith(b"\n"):
-                    said.add(line)
-                if after and said.count == after and not killer.is_alive():
-                    killer.start()
-                    after = -1
-        finally:
-            guard.cancel()
-            child.wait()
-            killer.cancel()
-            for timer in (guard, killer):
-                if timer.ident:
-                    timer.join()
-            assert child.stdout is not None
-            child.stdout.close()
-        assert child.returncode == -signal.SIGKILL, f"the child ended by itself: {child.returncode}"
+        while not (line := stdout.readline()).startswith(b"died"):
+            said.add(line)
+            if said.count == after and not killer.ident:
+                killer.start()
+        for timer in (guard, killer):
+            timer.cancel()
+            if timer.ident:
+                timer.join()
+        status = _said(line, b"died")
+        assert status == -signal.SIGKILL, f"the child ended by itself: {status}"
         return said
 
     def _note_files(self) -> None:
@@ -133,10 +130,19 @@ class Kills:
                 assert twin and (twin.value, twin.revision) == (entry.value, entry.revision), entry.key
 
 
+def _said(line: bytes, word: bytes) -> int:
+    said, number, _ = line.split()
+    assert said == word, f"the child said {line!r}"
+    return int(number)
+
+
 async def campaign(directory: Path, seed: int, kills: int, seconds: float) -> Kills:
     """So many kills, or as many as fit into the time."""
     run = Kills(directory, seed)
     end = time.monotonic() + seconds
-    while run.kills < kills and time.monotonic() < end:
-        await run.run_one()
+    try:
+        while run.kills < kills and time.monotonic() < end:
+            await run.run_one()
+    finally:
+        run.close()
     return run
