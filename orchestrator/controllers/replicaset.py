@@ -3,8 +3,7 @@
 1. A pod belongs to the set that its controller reference names; a matching pod without one is adopted, one
    that no longer matches is released.
 2. Pods that finished or are being deleted do not count.
-3. Missing pods are created in batches of 1, 2, 4 … (at most 500 at a time); the first failing batch ends
-   the attempt, so that a refused template costs one request and not a thousand.
+3. Missing pods are created, at most 500 at a time (see `pods`).
 4. Surplus pods are deleted, the least valuable first: unassigned, pending, not ready, low deletion cost,
    crowded nodes, ready for a short time, many restarts, young.
 5. Status counts pods, fully labelled, ready, available (ready for minReadySeconds) and terminating ones; a
@@ -12,14 +11,12 @@
 6. Nothing is decided from a cache that lacks this controller's own writes: never a pod too many.
 """
 
-import asyncio
 import math
 from collections import Counter
 from dataclasses import dataclass
 
-from orchestrator.api.errors import ApiError, Forbidden, NotFound
+from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Item, Object
-from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import PODS, REPLICASETS
 from orchestrator.api.selectors import from_label_selector
 from orchestrator.api.times import seconds, timestamp
@@ -31,17 +28,15 @@ from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.objects import (
     controller_index,
     controller_of,
-    controller_reference,
     with_condition,
     with_value,
     without,
 )
+from orchestrator.controllers.pods import BURST_MAX, Failure, PodControl, new_pod
 from orchestrator.controllers.views import PodView, pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
-BURST_MAX = 500
-"""Pods created or deleted by one reconcile."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -56,13 +51,12 @@ class ReplicaSetController:
         self._clock = clock
         self._recorder = recorder
         self._freshness = Freshness()
-        self._deleted: dict[str, set[str]] = {}
-        """Uids of pods deleted here, per key, until the cache shows it."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
         self._sets = informers.of(REPLICASETS)
         self._pods = informers.of(PODS)
+        self._control = PodControl(self._client, self._recorder, self._freshness, self._pods)
         self._sets.add_index("controller", controller_index)
         self._pods.add_index("controller", controller_index)
         self._sets.on_change(lambda old, new: queue.add(key_of(new or old)))  # type: ignore[arg-type]
@@ -72,17 +66,18 @@ class ReplicaSetController:
         item = self._sets.get(key)
         if item is None:
             self._freshness.forget(key)
-            self._deleted.pop(key, None)
+            self._control.forget(key)
             return None
         if not self._freshness.fresh(key):
             return LAG_S
         replica_set, now_s = item.object, self._clock.now_s()
         pods = await self._claimed(key, item, replica_set)
-        steps = plan(replica_set, pods, self._gone(key, pods), self._crowds(item), now_s)
+        steps = plan(replica_set, pods, self._control.gone(key, pods), self._crowds(item), now_s)
         failure: Failure | None = None
         if "deletionTimestamp" not in replica_set["metadata"]:
-            failure = await self._create(key, replica_set, steps.create)
-            failure = failure or await self._delete(key, replica_set, steps.delete)
+            missing = [new_pod(REPLICASETS, replica_set, replica_set["spec"]["template"])] * steps.create
+            failure = await self._control.create(key, replica_set, missing)
+            failure = failure or await self._control.delete(key, replica_set, steps.delete)
         await self._write_status(key, replica_set, status(replica_set, steps, failure, now_s))
         if failure is not None and not failure.final:
             raise failure.error
@@ -120,68 +115,12 @@ class ReplicaSetController:
             self._freshness.wrote(key, self._pods, written)
         return claims.owned
 
-    def _gone(self, key: str, pods: list[Item]) -> set[str]:
-        """Uids among `pods` that were deleted here though the cache does not show it yet."""
-        deleted = self._deleted.get(key)
-        if not deleted:
-            return set()
-        deleted &= {pod.meta.uid for pod in pods if not pod.meta.deletion_timestamp}
-        return deleted
-
     def _crowds(self, item: Item) -> Counter[str]:
         """Active pods per node, of this set and of those with the same manager (a Deployment's others)."""
         owner = controller_of(item.meta)
         family = self._sets.by_index("controller", owner.uid) if owner is not None else [item]
         pods = [pod for member in family for pod in self._pods.by_index("controller", member.meta.uid)]
         return Counter(pod_view(pod).spec.node_name for pod in pods if _active(pod))
-
-    async def _create(self, key: str, replica_set: Object, count: int) -> "Failure | None":
-        pod = new_pod(replica_set) if count else {}
-        batch = 1
-        while count > 0:
-            size = min(batch, count)
-            attempts = (self._create_one(key, replica_set, pod) for _ in range(size))
-            errors = [error for error in await asyncio.gather(*attempts) if error is not None]
-            if errors:
-                return Failure("FailedCreate", errors[0])
-            count -= size
-            batch *= 2
-        return None
-
-    async def _create_one(self, key: str, replica_set: Object, pod: Object) -> ApiError | None:
-        try:
-            made = await self._client.create(PODS, pod, replica_set["metadata"]["namespace"])
-        except ApiError as error:
-            if not Failure("", error).final:
-                text = f"Error creating: {error.message}"
-                self._recorder.event(replica_set, "Warning", "FailedCreate", text)
-            return error
-        self._freshness.wrote(key, self._pods, made)
-        text = f"Created pod: {made['metadata']['name']}"
-        self._recorder.event(replica_set, "Normal", "SuccessfulCreate", text)
-        return None
-
-    async def _delete(self, key: str, replica_set: Object, pods: list[Item]) -> "Failure | None":
-        if not pods:
-            return None
-        results = await asyncio.gather(*(self._delete_one(key, replica_set, pod) for pod in pods))
-        return next((Failure("FailedDelete", error) for error in results if error is not None), None)
-
-    async def _delete_one(self, key: str, replica_set: Object, pod: Item) -> ApiError | None:
-        meta = pod.meta
-        gone = self._deleted.setdefault(key, set())
-        gone.add(meta.uid)
-        try:
-            await self._client.delete(PODS, meta.name, meta.namespace, DeleteOptions(uid=meta.uid))
-        except NotFound:
-            return None
-        except ApiError as error:
-            gone.discard(meta.uid)
-            text = f"Error deleting: {error.message}"
-            self._recorder.event(replica_set, "Warning", "FailedDelete", text)
-            return error
-        self._recorder.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
-        return None
 
     async def _write_status(self, key: str, replica_set: Object, new: Object) -> None:
         if new == replica_set.get("status"):
@@ -192,21 +131,6 @@ class ReplicaSetController:
         except NotFound:
             return
         self._freshness.wrote(key, self._sets, written)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What went wrong with creating or deleting pods; `reason` stands in the condition."""
-
-    reason: str
-    error: ApiError
-
-    @property
-    def final(self) -> bool:
-        """Whether trying again is pointless: the namespace is going away."""
-        return isinstance(self.error, Forbidden) and any(
-            cause.reason == "NamespaceTerminating" for cause in self.error.causes
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,17 +187,6 @@ def status(replica_set: Object, steps: Plan, failure: Failure | None, now_s: flo
 
 
 _ALWAYS = ("replicas", "terminatingReplicas")
-
-
-def new_pod(replica_set: Object) -> Object:
-    """A pod of the set's template, to be named by the API."""
-    template, meta = replica_set["spec"]["template"], replica_set["metadata"]
-    wanted = template.get("metadata") or {}
-    metadata = {key: wanted[key] for key in ("labels", "annotations", "finalizers") if wanted.get(key)}
-    metadata["generateName"] = f"{meta['name']}-"
-    metadata["namespace"] = meta["namespace"]
-    metadata["ownerReferences"] = [controller_reference(REPLICASETS, replica_set)]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
 def deletion_rank(pod: Item, crowds: Counter[str], now_s: float) -> tuple[int | str, ...]:
