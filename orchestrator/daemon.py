@@ -21,6 +21,7 @@ import structlog
 from orchestrator import __version__
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.admission.plugins import default_plugins
+from orchestrator.admission.resourcequota import QuotaLedger
 from orchestrator.api import resources as table
 from orchestrator.api.access import ADMIN
 from orchestrator.api.openapi import OpenAPI
@@ -173,7 +174,7 @@ class Daemon:
             self.table,
             self.schemas,
             strategies,
-            AdmissionChain(plugins),
+            AdmissionChain(plugins, QuotaLedger(self.clock)),
             self.clock,
             self._rng,
             self._authorizer,

@@ -53,10 +53,30 @@ class Plugin(Protocol):
         """Refuse by raising."""
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A quota as it was, and what it becomes with a write, if nobody changed it meanwhile."""
+
+    before: Item
+    object: Object
+
+
+class Ledger(Protocol):
+    """Decides what a write takes from the quotas of its namespace, after everything else was decided."""
+
+    def handles(self, operation: Operation, resource: Resource, subresource: str) -> bool:
+        """Whether such a write may use more of a quota."""
+
+    def charge(self, request: AdmissionRequest, held: list[Item]) -> list[Charge]:
+        """What becomes of `held`, the namespace's quotas in their newest state. Raises `Forbidden`."""
+
+
 class AdmissionChain:
     """The plugins in order. Stateless but for the memo of who handles what."""
 
-    def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
+    def __init__(self, plugins: Sequence[Plugin] = (), ledger: Ledger | None = None) -> None:
+        """What `ledger` charges, the registry writes in the transaction that writes the object."""
+        self.ledger = ledger
         self._plugins = tuple(plugins)
         self._interested: dict[tuple[Operation, str, str, str], tuple[Plugin, ...]] = {}
 

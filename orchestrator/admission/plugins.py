@@ -6,6 +6,7 @@ from orchestrator.admission.certificates import CertificateRequests
 from orchestrator.admission.chain import Plugin
 from orchestrator.admission.default_tolerations import DefaultTolerationSeconds
 from orchestrator.admission.escalation import Holdings, RbacEscalation
+from orchestrator.admission.limitranger import LimitRanger
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
 from orchestrator.admission.node_restriction import NodeRestriction
 from orchestrator.admission.priority import Priority
@@ -27,6 +28,7 @@ def default_plugins(
     authorizer."""
     return (
         NamespaceLifecycle(reader),
+        LimitRanger(reader),
         ServiceAccount(reader, clock, rng),
         NodeRestriction(),
         RbacEscalation(reader, holdings),

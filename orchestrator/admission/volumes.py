@@ -43,6 +43,9 @@ class Lister(Reader, Protocol):
     async def all(self, resource: Resource) -> list[Item]:
         """The newest state of the resource's objects; for resources with a handful of them."""
 
+    async def within(self, resource: Resource, namespace: str) -> list[Item]:
+        """Those of one namespace; for resources that have a handful there."""
+
 
 class StorageProtection:
     """See the module."""

@@ -64,6 +64,11 @@ def canonical_milli(value: str | int | float) -> str:
     return _canonical_milli(_text(value))
 
 
+def style_of(value: str | int | float) -> str:
+    """How `value` is written: `decimal`, `binary` or `exponent`. Raises `QuantityError`."""
+    return _parse(_text(value))[1]
+
+
 def render(value: Decimal, style: str = "decimal") -> str:
     """A canonical text of `value`; `style` is `decimal` (k, M, G), `binary` (Ki, Mi) or `exponent`."""
     if not value:

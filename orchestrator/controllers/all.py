@@ -17,6 +17,7 @@ from orchestrator.controllers.nodeipam import NodeIpamController
 from orchestrator.controllers.nodelifecycle import NodeLifecycleController
 from orchestrator.controllers.podgc import PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
 from orchestrator.controllers.storageprotection import StorageProtectionController
@@ -43,6 +44,7 @@ def build(
         ReplicaSetController(client, clock, recorder),
         EndpointSliceController(client, clock, recorder),
         EndpointsController(client, clock, recorder),
+        ResourceQuotaController(client, clock, recorder, table),
         NamespaceController(client, clock, recorder, table),
         GarbageCollector(client, clock, recorder, table),
         PodGarbageCollector(client, clock, recorder),

@@ -86,6 +86,11 @@ class Storage:
         """Every object of a resource that has a handful of them: admission's `Lister`."""
         return [entry.item for entry in (await self.range(resource.key_prefix())).entries]
 
+    async def within(self, resource: Resource, namespace: str) -> list[Item]:
+        """Those of one namespace; for resources that have a handful there."""
+        entries = (await self.range(resource.key_prefix(namespace))).entries
+        return [entry.item for entry in entries]
+
     async def range(
         self, prefix: str, start_after: str = "", limit: int = 0, revision: int = 0
     ) -> RangeResult:

@@ -30,6 +30,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry import claims, deletion, objectmeta
+from orchestrator.registry.charging import Charging
 from orchestrator.registry.fieldmanagers import FieldManagers
 from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
@@ -129,6 +130,7 @@ class Writer:
         self._fields = FieldManagers(schemas, clock)
         self._strategies = strategies
         self._admission = admission
+        self._charging = Charging(storage, admission.ledger)
         self._clock = clock
         self._rng = rng
 
@@ -192,14 +194,16 @@ class Writer:
         warnings += strategy.warnings(new, None)
         new = await strategy.allocate(new, None, self._is_taken)
         key, raw = target.key, target.closed(new)
+        request = self._request(target, new, None)
         if target.options.dry_run:
             if await self._storage.get(key) is not None:
                 raise already_exists(resource.group, resource.plural, target.name)
+            await self._charging.check(request)
             return Written(Item(raw, 0), warnings, created=True)
         compares, operations = claims.changes(key, frozenset(), strategy.claims(new))
         lease = await self._storage.lease_for(resource.ttl_s)
         txn = Txn((Compare(key, 0), *compares), (Put(key, raw, lease), *operations))
-        result = await self._storage.transact(txn)
+        result = await self._charging.commit(request, txn)
         if result.succeeded:
             return Written(result.entries[0].item, warnings, created=True)
         if unique and key in result.failed:
@@ -339,24 +343,22 @@ class Writer:
             return Written(entry.item, warnings)
         if deletion.removable(new):
             return await self._remove_modified(target, entry, raw, strategy.claims(old), warnings)
+        request = self._request(target, new, old)
         if target.options.dry_run:
+            await self._charging.check(request)
             return Written(Item(raw, entry.revision), warnings)
-        return await self._replace(target, entry, raw, (strategy.claims(old), strategy.claims(new)), warnings)
+        held = strategy.claims(old), strategy.claims(new)
+        txn = await self._replacement(target, entry, raw, held)
+        result = await self._charging.commit(request, txn)
+        return Written(result.entries[0].item, warnings) if result.succeeded else None
 
-    async def _replace(
-        self,
-        target: Target,
-        entry: Entry,
-        raw: bytes,
-        held: tuple[frozenset[str], frozenset[str]],
-        warnings: list[str],
-    ) -> Written | None:
-        """`held` are the claims before and after."""
+    async def _replacement(
+        self, target: Target, entry: Entry, raw: bytes, held: tuple[frozenset[str], frozenset[str]]
+    ) -> Txn:
+        """The transaction that writes `raw`; `held` are the claims before and after."""
         compares, operations = claims.changes(entry.key, *held)
         lease = await self._storage.lease_for(target.resource.ttl_s)
-        txn = Txn((Compare(entry.key, entry.revision), *compares), (Put(entry.key, raw, lease), *operations))
-        result = await self._storage.transact(txn)
-        return Written(result.entries[0].item, warnings) if result.succeeded else None
+        return Txn((Compare(entry.key, entry.revision), *compares), (Put(entry.key, raw, lease), *operations))
 
     async def _remove_modified(
         self, target: Target, entry: Entry, raw: bytes, held: frozenset[str], warnings: list[str]

@@ -24,6 +24,7 @@ from orchestrator.registry.strategies.pod_updates import (
     validate_spec_update,
 )
 from orchestrator.registry.strategies.pod_warnings import pod_spec_warnings
+from orchestrator.registry.strategy import IsTaken
 
 _FINISHED = ("Succeeded", "Failed")
 
@@ -37,6 +38,15 @@ class PodStrategy(BaseStrategy):
 
     def initial_status(self, obj: Object) -> Object:
         return {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+
+    async def allocate(self, new: Object, old: Object | None, is_taken: IsTaken) -> Object:
+        """The class of service of a new pod is decided last: admission may have added requests and limits."""
+        if old is not None:
+            return new
+        found, status = qos_class(new["spec"]), new["status"]
+        if status["qosClass"] == found:
+            return new
+        return with_field(new, "status", {**status, "qosClass": found})
 
     def prepare_update(self, new: Object, old: Object, subresource: str) -> Object:
         if subresource == "ephemeralcontainers":

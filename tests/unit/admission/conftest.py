@@ -27,6 +27,9 @@ class Objects:
     async def all(self, resource: Resource) -> list[Item]:
         return [item for (plural, _, _), item in self.held.items() if plural == resource.plural]
 
+    async def within(self, resource: Resource, namespace: str) -> list[Item]:
+        return [item for item in await self.all(resource) if item.meta.namespace == namespace]
+
 
 @pytest.fixture
 def objects() -> Objects:

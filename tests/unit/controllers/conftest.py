@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
+from orchestrator.admission.resourcequota import QuotaLedger
 from orchestrator.api.access import Attributes, Identity, component
 from orchestrator.api.errors import Conflict, NotFound
 from orchestrator.api.item import Item, Object, encode
@@ -225,7 +226,7 @@ async def cluster(tmp_path: Path, clock: VirtualClock) -> AsyncIterator[Cluster]
     store = await LogStore.open(tmp_path / "store", clock, supervisor)
     rng = random.Random(7)
     strategies = built_in("10.43.0.0/16", range(30000, 30100), clock, rng)
-    chain = AdmissionChain((NamespaceLifecycle(Storage(store, clock)),))
+    chain = AdmissionChain((NamespaceLifecycle(Storage(store, clock)),), QuotaLedger(clock))
     registry = Registry(store, ResourceTable(), schemas(), strategies, chain, clock, rng)
     made = Cluster(store, registry, clock, supervisor)
     await made.create(NAMESPACES, {"metadata": {"name": "default"}})
