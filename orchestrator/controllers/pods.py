@@ -4,16 +4,18 @@
    template costs one request and not a thousand.
 2. A pod that was deleted here counts as gone, although the cache does not show it yet.
 3. What was created is noted in the controller's `Freshness`: nothing is decided from a cache that lacks it.
-4. Each of it is told in an event on the owner; a refusal because the namespace goes away is not.
+4. Each of it is told in an event on the owner; a refusal because the namespace goes away or the name is taken is not.
 
 Used by every controller that owns pods.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-from orchestrator.api.errors import ApiError, Forbidden, NotFound
+from orchestrator.api.errors import AlreadyExists, ApiError, Forbidden, NotFound
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import PODS, Resource
@@ -42,13 +44,41 @@ class Failure:
         )
 
 
+class Texts(NamedTuple):
+    """Messages of the events; `{pod}`, `{owner}` are names."""
+
+    created: str = "Created pod: {pod}"
+    deleted: str = "Deleted pod: {pod}"
+    not_created: str = "Error creating: {error}"
+    not_deleted: str = "Error deleting: {error}"
+
+
+async def slow_start(attempts: Sequence[Callable[[], Awaitable[ApiError | None]]]) -> ApiError | None:
+    """Rule 1 for whatever can fail: the first failure; what follows its batch is not tried."""
+    done, batch = 0, 1
+    while done < len(attempts):
+        results = await asyncio.gather(*(attempt() for attempt in attempts[done : done + batch]))
+        errors = [error for error in results if error is not None]
+        if errors:
+            return errors[0]
+        done += batch
+        batch *= 2
+    return None
+
+
 class PodControl:
     """Owner of what a controller knows about its own creations and deletions of pods."""
 
     def __init__(
-        self, client: Client, recorder: EventRecorder, freshness: Freshness, informer: Informer
+        self,
+        client: Client,
+        recorder: EventRecorder,
+        freshness: Freshness,
+        informer: Informer,
+        texts: Texts = Texts(),  # noqa: B008 - immutable
     ) -> None:
         """`informer` mirrors pods; its controller asks `freshness` before it decides."""
+        self._texts = texts
         self._client = client
         self._recorder = recorder
         self._freshness = freshness
@@ -58,15 +88,8 @@ class PodControl:
 
     async def create(self, key: str, owner: Object, pods: Sequence[Object]) -> Failure | None:
         """Create `pods`, made with `new_pod`, in order. Returns the first failure; what follows it is not tried."""
-        done, batch = 0, 1
-        while done < len(pods):
-            attempts = (self._create(key, owner, pod) for pod in pods[done : done + batch])
-            errors = [error for error in await asyncio.gather(*attempts) if error is not None]
-            if errors:
-                return Failure("FailedCreate", errors[0])
-            done += batch
-            batch *= 2
-        return None
+        error = await slow_start([partial(self.create_one, key, owner, pod) for pod in pods])
+        return Failure("FailedCreate", error) if error is not None else None
 
     async def delete(self, key: str, owner: Object, pods: Iterable[Item]) -> Failure | None:
         """Delete `pods` at once, each only if it is still the same one. Returns the first failure."""
@@ -85,15 +108,17 @@ class PodControl:
         """The owner is no more."""
         self._deleted.pop(key, None)
 
-    async def _create(self, key: str, owner: Object, pod: Object) -> ApiError | None:
+    async def create_one(self, key: str, owner: Object, pod: Object) -> ApiError | None:
+        """Create `pod`; returns why it was refused."""
         try:
             made = await self._client.create(PODS, pod, owner["metadata"]["namespace"])
         except ApiError as error:
-            if not Failure("", error).final:
-                self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+            if not Failure("", error).final and not isinstance(error, AlreadyExists):
+                name = pod["metadata"].get("name", "")
+                self._tell(owner, "Warning", "FailedCreate", self._texts.not_created, name, error.message)
             return error
         self._freshness.wrote(key, self._informer, made)
-        self._recorder.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
+        self._tell(owner, "Normal", "SuccessfulCreate", self._texts.created, made["metadata"]["name"])
         return None
 
     async def _delete(self, key: str, owner: Object, pod: Item) -> ApiError | None:
@@ -106,10 +131,15 @@ class PodControl:
             return None
         except ApiError as error:
             gone.discard(meta.uid)
-            self._recorder.event(owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
+            text = self._texts.not_deleted
+            self._tell(owner, "Warning", "FailedDelete", text, meta.name, error.message)
             return error
-        self._recorder.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
+        self._tell(owner, "Normal", "SuccessfulDelete", self._texts.deleted, meta.name)
         return None
+
+    def _tell(self, owner: Object, kind: str, reason: str, text: str, pod: str, error: str = "") -> None:
+        message = text.format(pod=pod, owner=owner["metadata"]["name"], error=error)
+        self._recorder.event(owner, kind, reason, message)
 
 
 def new_pod(resource: Resource, owner: Object, template: Object) -> Object:

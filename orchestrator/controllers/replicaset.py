@@ -33,7 +33,7 @@ from orchestrator.controllers.objects import (
     without,
 )
 from orchestrator.controllers.pods import BURST_MAX, Failure, PodControl, new_pod
-from orchestrator.controllers.views import PodView, pod_view
+from orchestrator.controllers.views import PodView, available_in_s, pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
@@ -207,14 +207,6 @@ def deletion_rank(pod: Item, crowds: Counter[str], now_s: float) -> tuple[int | 
         _age_rank(view.metadata.creation_timestamp, now_s),
         pod.meta.uid,
     )
-
-
-def available_in_s(view: PodView, min_ready_s: int, now_s: float) -> float:
-    """Seconds until a ready pod counts as available; 0 when it does."""
-    condition = view.condition("Ready")
-    if not min_ready_s or condition is None or not condition.last_transition_time:
-        return 0.0
-    return max(0.0, seconds(condition.last_transition_time) + min_ready_s - now_s)
 
 
 def _active(pod: Item) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.api.item import Item
+from orchestrator.api.times import seconds
 
 CACHED_MAX = 20_000
 
@@ -52,6 +53,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     phase: str = "Pending"
     conditions: list[Condition] | None = None
     container_statuses: list[Restarts] | None = None
+    init_container_statuses: list[Restarts] | None = None
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[Address] | None = msgspec.field(default=None, name="podIPs")
 
@@ -108,6 +110,14 @@ def pod_view(item: Item) -> PodView:
     if len(_views) > CACHED_MAX:
         del _views[next(iter(_views))]
     return view
+
+
+def available_in_s(view: PodView, min_ready_s: int, now_s: float) -> float:
+    """Seconds until a ready pod counts as available; 0 when it does."""
+    condition = view.condition("Ready")
+    if not min_ready_s or condition is None or not condition.last_transition_time:
+        return 0.0
+    return max(0.0, seconds(condition.last_transition_time) + min_ready_s - now_s)
 
 
 def node_index(item: Item) -> tuple[str, ...]:
