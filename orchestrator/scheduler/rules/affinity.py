@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from orchestrator.api.item import Object
-from orchestrator.api.selectors import Requirement, from_node_selector_term
+from orchestrator.api.selectors import Requirement
 from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
 from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.rules.selection import NAME, required_terms, requirements
 
-_NAME = "metadata.name"
 _FEW = 8
 
 
@@ -53,28 +53,19 @@ class PreferredNodeAffinity:
     def score(self, columns: Columns, pod: PodInfo, rows: Rows) -> Vector:
         total = np.zeros(len(rows), np.int64)
         for entry in pod.affinity["preferredDuringSchedulingIgnoredDuringExecution"]:
-            if _requirements(entry["preference"]):
-                total += entry["weight"] * _all(columns, _requirements(entry["preference"]), rows)
+            if requirements(entry["preference"]):
+                total += entry["weight"] * _all(columns, requirements(entry["preference"]), rows)
         return total
 
 
 def matches(columns: Columns, term: Object, rows: Rows) -> Mask:
     """Which rows a node selector term matches; an empty term matches none."""
-    requirements = _requirements(term)
-    return _all(columns, requirements, rows) if requirements else np.zeros(len(rows), np.bool_)
+    demanded = requirements(term)
+    return _all(columns, demanded, rows) if demanded else np.zeros(len(rows), np.bool_)
 
 
 def _required(pod: PodInfo) -> list[Object] | None:
-    required = pod.affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required.get("nodeSelectorTerms") or [] if required is not None else None
-
-
-def _requirements(term: Object) -> list[Requirement]:
-    found = list(from_node_selector_term(term.get("matchExpressions") or []).requirements)
-    for field in term.get("matchFields") or ():
-        operator = "in" if field["operator"] == "In" else "notin"
-        found.append(Requirement(_NAME, operator, frozenset(field.get("values") or ())))
-    return found
+    return required_terms(pod.affinity)
 
 
 def _all(columns: Columns, requirements: Iterable[Requirement], rows: Rows) -> Mask:
@@ -85,9 +76,11 @@ def _all(columns: Columns, requirements: Iterable[Requirement], rows: Rows) -> M
 
 
 def _one(columns: Columns, requirement: Requirement, rows: Rows) -> Mask:
-    """Many rows: once per distinct value of the label; few rows, or names: node by node."""
+    """Many rows: once per distinct value of the label; few rows: node by node; names: by their place."""
     key = requirement.key
-    if key == _NAME or len(rows) <= _FEW:
+    if key == NAME:
+        return _named(columns, requirement, rows)
+    if len(rows) <= _FEW:
         return np.array([_node(columns, requirement, row) for row in rows.tolist()], np.bool_)
     column = columns.label(key)
     # The last place stands for "absent", which is -1 in the column.
@@ -98,8 +91,12 @@ def _one(columns: Columns, requirement: Requirement, rows: Rows) -> Mask:
     return table[column.ids[rows]]
 
 
+def _named(columns: Columns, requirement: Requirement, rows: Rows) -> Mask:
+    places = [row for row in map(columns.row, requirement.values) if row is not None]
+    found = np.isin(rows, np.array(places, np.int64))
+    return found if requirement.operator == "in" else ~found
+
+
 def _node(columns: Columns, requirement: Requirement, row: int) -> bool:
     node = columns.nodes[row]
-    if node is None:
-        return False
-    return requirement.matches({_NAME: node.name} if requirement.key == _NAME else node.labels)
+    return node is not None and requirement.matches(node.labels)
