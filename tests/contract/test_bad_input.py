@@ -45,6 +45,7 @@ CONTAINER = {
 }  # fmt: skip
 POD_SPEC = {
     "containers": [CONTAINER], "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always"}],
+    "serviceAccountName": "default",
     "volumes": [
         {"name": "v", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}, {"name": "h", "hostPath": {"path": "/x"}},
         {"name": "m", "configMap": {"name": "m", "defaultMode": 420, "items": [{"key": "k", "path": "p"}]}},

@@ -11,7 +11,6 @@ import binascii
 from base64 import b64decode
 from collections.abc import Iterable
 
-from orchestrator.api import names
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.api.resources import CERTIFICATESIGNINGREQUESTS, Resource
@@ -20,6 +19,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import BaseStrategy, with_field
 from orchestrator.registry.strategies.meta import validate_meta
+from orchestrator.registry.strategies.signers import validate_signer_name
 
 REQUESTER = ("username", "uid", "groups", "extra")
 """Fields of the spec that say who asks."""
@@ -27,7 +27,6 @@ _DECISIONS = ("Approved", "Denied")
 _FINAL = ("Approved", "Denied", "Failed")
 _LEGACY_SIGNER = "kubernetes.io/legacy-unknown"
 _DURATION_MIN_S = 600
-_SIGNER_LENGTH_MAX = 253 + 1 + 253 + 63 + 1
 _STATUSES = ("False", "True", "Unknown")
 _USAGES = (
     "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
@@ -139,35 +138,10 @@ def request_problem(text: str) -> str:
 
 
 def _validate_signer(name: str, field: str) -> list[Cause]:
-    if not name:
-        return [causes.required(field)]
     if name == _LEGACY_SIGNER:
-        return [
-            causes.invalid_value(field, name, "the legacy signerName is not allowed via this API version")
-        ]
-    domain, slash, path = name.partition("/")
-    if not slash or "/" in path:
-        text = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        text = "the legacy signerName is not allowed via this API version"
         return [causes.invalid_value(field, name, text)]
-    found: list[Cause] = []
-    if len(domain) > names.SUBDOMAIN_LENGTH_MAX:
-        found.append(causes.too_long(field, names.SUBDOMAIN_LENGTH_MAX))
-    found += _first_bad_label(domain, field, names.is_dns1123_label)
-    if "." not in domain:
-        text = "should be a domain with at least two segments separated by dots"
-        found.append(causes.invalid_value(field, domain, text))
-    found += _first_bad_label(path, field, names.is_dns1123_subdomain)
-    if len(name) > _SIGNER_LENGTH_MAX:
-        found.append(causes.too_long(field, _SIGNER_LENGTH_MAX))
-    return found
-
-
-def _first_bad_label(text: str, field: str, rule: names.Rule) -> list[Cause]:
-    for label in text.split("."):
-        problems = rule(label)
-        if problems:
-            return [causes.invalid_value(field, text, f'validating label "{label}": {p}') for p in problems]
-    return []
+    return validate_signer_name(name, field)
 
 
 def _validate_conditions(conditions: list[Object], before: list[Object]) -> list[Cause]:

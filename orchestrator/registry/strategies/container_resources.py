@@ -1,6 +1,6 @@
-"""Validation of what containers and pods ask for: requests, limits, claims. Pure.
+"""Validation of what containers ask for: requests, limits, claims. Pure.
 
-Called by `containers` and `pod_spec`; `pod_defaults` and `pods` take the sum of requests from here. Source: core
+Called by `containers`, and by `pod_resources` and `pod_spec` for what a pod asks for as a whole. Source: core
 validation of Kubernetes v1.36.
 """
 
@@ -147,69 +147,3 @@ def _validate_claims(entries: list[Object], field: str, known: Collection[str]) 
             text = f'Not found: "{name}": must be one of the names in pod.spec.resourceClaims{rest}'
             found.append(Cause("FieldValueNotFound", text, path))
     return found
-
-
-# ── Pods ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def validate_pod_resources(spec: Object, field: str) -> list[Cause]:
-    """`spec.resources`: containers fit into what the pod asks for as a whole."""
-    resources = spec["resources"]
-    found: list[Cause] = []
-    if resources.get("claims"):
-        text = "claims cannot be set for Resources at pod-level"
-        found.append(causes.forbidden(f"{field}.claims", text))
-    found += validate_resources({**resources, "claims": None}, field, of_pod=True)
-    if found:
-        return found
-    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-    for name, amount in container_requests(spec).items():
-        held = requests.get(name, "0")
-        if amount > quantity.parse(held):
-            total = quantity.render(amount, "binary" if name == "memory" else "decimal")
-            text = f"must be greater than or equal to aggregate container requests of {total}"
-            found.append(causes.invalid_value(f"{field}.requests[{name}]", held, text))
-    for at, container in enumerate(spec.get("containers") or ()):
-        for name, limit in ((container.get("resources") or {}).get("limits") or {}).items():
-            most = limits.get(name)
-            if most is not None and amount_is_good(limit) and quantity.parse(limit) > quantity.parse(most):
-                text = f"must be less than or equal to pod limits of {most}"
-                found.append(causes.invalid_value(f"{field}.containers[{at}][{name}].limits", limit, text))
-    return found
-
-
-def container_requests(spec: Object) -> dict[str, quantity.Quantity]:
-    """What containers need at most at one time, by resource: all of them beside the sidecars, or an init
-    container beside the sidecars before it. Amounts that are none are left out."""
-    total: dict[str, quantity.Quantity] = {}
-    for container in spec.get("containers") or ():
-        _add(total, _requests(container))
-    peak: dict[str, quantity.Quantity] = {}
-    sidecars: dict[str, quantity.Quantity] = {}
-    for container in spec.get("initContainers") or ():
-        requests = _requests(container)
-        if container.get("restartPolicy") == "Always":
-            _add(total, requests)
-            _add(sidecars, requests)
-            requests = {}
-        now = dict(sidecars)
-        _add(now, requests)
-        peak = _larger(peak, now)
-    return _larger(total, peak)
-
-
-def _larger(
-    one: dict[str, quantity.Quantity], other: dict[str, quantity.Quantity]
-) -> dict[str, quantity.Quantity]:
-    result = {**one, **other}
-    return {name: max(amount, one.get(name, amount)) for name, amount in result.items()}
-
-
-def _requests(container: Object) -> dict[str, quantity.Quantity]:
-    amounts = (container.get("resources") or {}).get("requests") or {}
-    return {name: quantity.parse(amount) for name, amount in amounts.items() if quantity.is_quantity(amount)}
-
-
-def _add(total: dict[str, quantity.Quantity], amounts: dict[str, quantity.Quantity]) -> None:
-    for name, amount in amounts.items():
-        total[name] = total[name] + amount if name in total else amount

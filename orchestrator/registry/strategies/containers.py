@@ -19,7 +19,9 @@ _PROTOCOLS = frozenset(("TCP", "UDP", "SCTP"))
 _PULL_POLICIES = frozenset(("Always", "IfNotPresent", "Never"))
 _MESSAGE_POLICIES = frozenset(("File", "FallbackToLogsOnError"))
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
-_NOT_IN_EPHEMERAL = ("ports", "resources", "lifecycle", *_PROBES, "resizePolicy", "restartPolicyRules")
+_NOT_IN_EPHEMERAL = (
+    "ports", "resources", "lifecycle", *_PROBES, "resizePolicy", "restartPolicy", "restartPolicyRules",
+)  # fmt: skip
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _RESTART_RULES_MAX = 20
 _EXIT_CODES_MAX = 255
@@ -29,9 +31,12 @@ _RESIZE_POLICIES = ("NotRequired", "RestartContainer")
 class ContainerRules:
     """What the containers of one pod share: its volumes, claims, host namespaces and restart policy."""
 
-    __slots__ = ("claims", "grace_period_s", "host_network", "host_users", "os", "restart_policy", "volumes")
+    __slots__ = (
+        "claims", "grace_period_s", "host_network", "host_users", "of_pod", "os", "restart_policy", "volumes",
+    )  # fmt: skip
 
-    def __init__(self, spec: Object) -> None:
+    def __init__(self, spec: Object, *, of_pod: bool) -> None:
+        self.of_pod = of_pod
         self.volumes = {volume.get("name", ""): volume for volume in spec.get("volumes") or ()}
         claims = spec.get("resourceClaims")
         self.claims = [claim.get("name") for claim in claims] if claims else ()
@@ -42,9 +47,9 @@ class ContainerRules:
         self.os = (spec.get("os") or {}).get("name")
 
 
-def validate_containers(spec: Object, field: str) -> list[Cause]:
-    """All container lists of the pod spec at `field`."""
-    rules = ContainerRules(spec)
+def validate_containers(spec: Object, field: str, *, of_pod: bool = False) -> list[Cause]:
+    """All container lists of the pod spec at `field`; `of_pod` is false for templates."""
+    rules = ContainerRules(spec, of_pod=of_pod)
     containers = spec.get("containers")
     found: list[Cause] = []
     if not containers:
@@ -74,7 +79,7 @@ def validate_containers(spec: Object, field: str) -> list[Cause]:
 
 
 def _validate_container(container: Object, field: str, rules: ContainerRules, seen: set[str]) -> list[Cause]:
-    found = _validate_identity(container, field, seen)
+    found = _validate_identity(container, field, seen, of_pod=rules.of_pod)
     found += causes.one_of(f"{field}.imagePullPolicy", container.get("imagePullPolicy"), _PULL_POLICIES)
     found += causes.one_of(
         f"{field}.terminationMessagePolicy", container.get("terminationMessagePolicy"), _MESSAGE_POLICIES
@@ -158,7 +163,7 @@ def _validate_resize(policies: Iterable[Object], field: str, rules: ContainerRul
     return found
 
 
-def _validate_identity(container: Object, field: str, seen: set[str]) -> list[Cause]:
+def _validate_identity(container: Object, field: str, seen: set[str], *, of_pod: bool) -> list[Cause]:
     found: list[Cause] = []
     name = container.get("name")
     if not name:
@@ -171,10 +176,10 @@ def _validate_identity(container: Object, field: str, seen: set[str]) -> list[Ca
     image = container.get("image")
     if not image:
         found.append(causes.required(f"{field}.image"))
-    elif image != image.strip():
-        found.append(
-            causes.invalid_value(f"{field}.image", image, "must not have leading or trailing whitespace")
-        )
+    elif of_pod and image != image.strip():
+        # Templates are let pass: what fills them in may use a blank as its mark.
+        text = "must not have leading or trailing whitespace"
+        found.append(causes.invalid_value(f"{field}.image", image, text))
     return found
 
 

@@ -17,10 +17,10 @@ from orchestrator.registry.strategies.base import filled
 from orchestrator.registry.strategies.job_rules import validate_job_spec
 from orchestrator.registry.strategies.jobs import default_failure_policy, job_warnings
 from orchestrator.registry.strategies.pod_defaults import default_template
+from orchestrator.registry.strategies.pod_warnings import template_warnings
 from orchestrator.registry.strategies.workload_rules import (
     WorkloadStrategy,
     non_negatives,
-    template_warnings,
 )
 
 _NAME_BYTES_MAX = 52

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.api import quantity
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies.base import filled, with_defaults
+from orchestrator.registry.strategies.pod_resources import default_pod_resources
 
 _SPEC: Object = {
     "restartPolicy": "Always",
@@ -77,6 +78,8 @@ def _default_for_pods(spec: Object) -> None:
                 ]
                 container = {**container, "ports": ports}
             spec[field][at] = container
+    if spec.get("resources"):
+        spec["resources"] = default_pod_resources(spec)
 
 
 def _requests_from_limits(resources: Object) -> Object:
@@ -235,6 +238,12 @@ def _default_ephemeral(source: Object) -> Object:
     return {**source, "volumeClaimTemplate": {**template, "spec": spec}}
 
 
+def _default_image(source: Object) -> Object:
+    if source.get("pullPolicy"):
+        return source
+    return {**source, "pullPolicy": _pull_policy(source.get("reference") or "")}
+
+
 def _from(defaults: Object) -> Callable[[Object], Object]:
     return lambda source: with_defaults(source, defaults)
 
@@ -244,6 +253,7 @@ _VOLUME_DEFAULTS: dict[str, Callable[[Object], Object]] = {
     "configMap": _from(_MODE),
     "downwardAPI": lambda source: {**_MODE, **_default_items(source)},
     "projected": _default_projected,
+    "image": _default_image,
     "hostPath": _from({"type": ""}),
     "emptyDir": _default_empty_dir,
     "ephemeral": _default_ephemeral,

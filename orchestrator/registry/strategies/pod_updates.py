@@ -11,8 +11,7 @@ from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import with_field
-
-MIRROR = "kubernetes.io/config.mirror"
+from orchestrator.registry.strategies.pod_annotations import MIRROR
 
 _UPDATABLE = (
     "pod updates may not change fields other than `spec.containers[*].image`,"
@@ -154,7 +153,7 @@ def _only_adds(new: Object, old: Object) -> bool:
     return all(now[: len(before)] == before for now, before in pairs)
 
 
-# ── Ephemeral containers and annotations ─────────────────────────────────────────────────────────────────
+# ── Ephemeral containers ─────────────────────────────────────────────────────────────────────────────────
 
 
 def validate_ephemeral_update(new: Object, old: Object) -> list[Cause]:
@@ -172,16 +171,3 @@ def validate_ephemeral_update(new: Object, old: Object) -> list[Cause]:
             text = f'existing ephemeral containers "{name}" may not be changed\n'
             found.append(causes.forbidden("spec.ephemeralContainers", text))
     return found
-
-
-def validate_annotation_update(new: Object, old: Object) -> list[Cause]:
-    """Whether a pod mirrors a static one is decided when it is created. Both are metadata."""
-    now, before = (metadata.get("annotations") or {} for metadata in (new, old))
-    if now.get(MIRROR) == before.get(MIRROR):
-        return []
-    text = (
-        "may not remove or update mirror pod annotation"
-        if MIRROR in before
-        else "may not add mirror pod annotation"
-    )
-    return [causes.forbidden(f"metadata.annotations[{MIRROR}]", text)]

@@ -1,7 +1,8 @@
 """Pods: defaults, what may change after creation, status, grace periods.
 
 Rules:
-1. A new pod is Pending and carries its quality of service class; a client's status is dropped.
+1. A new pod is Pending and carries its quality of service class; a client's status is dropped. What else only
+   creation does is in `pod_creation`.
 2. Of the spec only images, activeDeadlineSeconds (downwards), tolerations (added), scheduling gates
    (removed) and a negative grace period may change; `spec.nodeName` is set by the binding subresource.
 3. The status subresource leaves the spec alone, `ephemeralcontainers` changes nothing but its list.
@@ -14,16 +15,16 @@ from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import BaseStrategy, with_field
 from orchestrator.registry.strategies.meta import validate_meta
+from orchestrator.registry.strategies.pod_annotations import (
+    validate_annotation_update,
+    validate_annotations_of,
+)
+from orchestrator.registry.strategies.pod_creation import gated_condition, with_label_keys
 from orchestrator.registry.strategies.pod_defaults import default_container, default_pod_spec
 from orchestrator.registry.strategies.pod_spec import validate_pod_spec
 from orchestrator.registry.strategies.pod_status import validate_pod_status
-from orchestrator.registry.strategies.pod_updates import (
-    MIRROR,
-    validate_annotation_update,
-    validate_ephemeral_update,
-    validate_spec_update,
-)
-from orchestrator.registry.strategies.pod_warnings import pod_spec_warnings
+from orchestrator.registry.strategies.pod_updates import validate_ephemeral_update, validate_spec_update
+from orchestrator.registry.strategies.pod_warnings import pod_warnings
 from orchestrator.registry.strategy import IsTaken
 
 _FINISHED = ("Succeeded", "Failed")
@@ -37,7 +38,18 @@ class PodStrategy(BaseStrategy):
         return {**obj, "spec": default_pod_spec(spec or {}, template=False)}
 
     def initial_status(self, obj: Object) -> Object:
-        return {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+        spec = obj["spec"]
+        status: Object = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if spec.get("schedulingGates"):
+            status["conditions"] = [gated_condition(obj["metadata"].get("creationTimestamp") or "")]
+        return status
+
+    def prepare_create(self, obj: Object) -> Object:
+        obj = super().prepare_create(obj)
+        spec = obj["spec"]
+        if not spec.get("affinity") and not spec.get("topologySpreadConstraints"):
+            return obj
+        return {**obj, "spec": with_label_keys(spec, obj["metadata"].get("labels") or {})}
 
     async def allocate(self, new: Object, old: Object | None, is_taken: IsTaken) -> Object:
         """The class of service of a new pod is decided last: admission may have added requests and limits."""
@@ -76,27 +88,28 @@ class PodStrategy(BaseStrategy):
         if old is None or subresource == "status":
             return super().validate(new, old, subresource)
         found = validate_meta(new, self.resource)
-        if new["metadata"].get("annotations") or old["metadata"].get("annotations"):
+        annotations, before = (obj["metadata"].get("annotations") or {} for obj in (new, old))
+        if annotations != before:
             found += validate_annotation_update(new["metadata"], old["metadata"])
+            found += validate_annotations_of(annotations, new["spec"], "metadata.annotations")
         if subresource == "ephemeralcontainers":
-            return found + validate_pod_spec(new["spec"], "spec") + validate_ephemeral_update(new, old)
+            return found + _validate_spec(new) + validate_ephemeral_update(new, old)
         return found + self.validate_object(new, old)
 
     def validate_object(self, new: Object, old: Object | None) -> list[Cause]:
         spec = new["spec"]
         if old is None:
-            return validate_pod_spec(spec, "spec") + _validate_new(new)
+            return _validate_spec(new) + _validate_new(new)
         if spec is old["spec"] or spec == old["spec"]:
             return []
-        return validate_pod_spec(spec, "spec") + validate_spec_update(spec, old["spec"])
+        return _validate_spec(new) + validate_spec_update(spec, old["spec"])
 
     def validate_status(self, new: Object, old: Object) -> list[Cause]:
         return validate_annotation_update(new["metadata"], old["metadata"]) + validate_pod_status(new, old)
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
-        if old is not None and new.get("spec") == old.get("spec"):
-            return []
-        return pod_spec_warnings(new["spec"], "spec")
+        """Only of new pods: updates of pods are frequent, and none of a person's."""
+        return pod_warnings(new) if old is None else []
 
     def grace_period_s(self, obj: Object, requested_s: int | None) -> int:
         spec, phase = obj.get("spec") or {}, (obj.get("status") or {}).get("phase")
@@ -104,6 +117,10 @@ class PodStrategy(BaseStrategy):
             return 0
         period_s: int = spec.get("terminationGracePeriodSeconds", 0) if requested_s is None else requested_s
         return 1 if period_s < 0 else period_s
+
+
+def _validate_spec(pod: Object) -> list[Cause]:
+    return validate_pod_spec(pod["spec"], "spec", pod_name=pod["metadata"].get("name") or "")
 
 
 def _validate_new(pod: Object) -> list[Cause]:
@@ -115,9 +132,8 @@ def _validate_new(pod: Object) -> list[Cause]:
     if spec.get("nodeName") and spec.get("schedulingGates"):
         text = "cannot be set until all schedulingGates have been cleared"
         found.append(causes.forbidden("spec.nodeName", text))
-    if annotations and MIRROR in annotations and not spec.get("nodeName"):
-        text = "must set spec.nodeName if mirror pod annotation is set"
-        found.append(causes.invalid_value(f"metadata.annotations[{MIRROR}]", annotations[MIRROR], text))
+    if annotations:
+        found += validate_annotations_of(annotations, spec, "metadata.annotations")
     return found
 
 

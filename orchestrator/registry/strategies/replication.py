@@ -13,11 +13,11 @@ from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import BaseStrategy, with_field
 from orchestrator.registry.strategies.pod_defaults import default_template
 from orchestrator.registry.strategies.pod_spec import validate_template
+from orchestrator.registry.strategies.pod_warnings import template_warnings
 from orchestrator.registry.strategies.workload_rules import (
     WorkloadStrategy,
     non_negatives,
     template_labels,
-    template_warnings,
     validate_labels_match,
     validate_lasting,
 )

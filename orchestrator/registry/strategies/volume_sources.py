@@ -1,9 +1,11 @@
 """Validation and defaults of what a PersistentVolume is made of: exactly one source. Pure.
 
-A table says which fields each kind of source needs; the few with more rules have a function. Called by
-`persistent_volumes` and, for inline volumes of a VolumeAttachment, by `storage`.
+A table says which fields each kind of source needs; those with more rules have a function. Called by
+`persistent_volumes`, by `storage` for the inline volumes of a VolumeAttachment, and by `volumes` for those kinds that
+pods can have without a PersistentVolume.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +19,25 @@ CSI_DRIVER_LENGTH_MAX = 63
 _HOST_PATH_TYPES = (
     "", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice",
 )  # fmt: skip
-_SECRETS = (
-    "controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeStageSecretRef",
-    "nodeExpandSecretRef",
-)  # fmt: skip
+_OF_CLUSTER = {
+    "csi": (
+        "controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeStageSecretRef",
+        "nodeExpandSecretRef",
+    ),
+    "cinder": ("secretRef",),
+    "storageos": ("secretRef",),
+}  # fmt: skip
+"""Kind of source → its references to secrets, which volumes of the cluster give with their namespace."""
+_INITIATORS = {
+    "iqn": re.compile(r"iqn\.\d{4}-\d{2}\.[A-Za-z0-9\-.]+:[^,;*&$|\s]+").fullmatch,
+    "eui": re.compile(r"eui.[A-Za-z0-9]{16}").fullmatch,
+    "naa": re.compile(r"naa.[A-Za-z0-9]{32}").fullmatch,
+}
+_match_host_port = re.compile(r"(\[[^\]]*\]|[^:]*):[^:]*").fullmatch
+_AZURE_MANAGED = (
+    "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"
+)
+_AZURE_BLOB = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "hostPath": ("path",),
@@ -43,7 +60,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "azureDisk": ("diskName", "diskURI"),
     "scaleIO": ("gateway", "system", "volumeName"),
     "local": ("path",),
-    "storageos": (),
+    "storageos": ("volumeName",),
     "csi": ("volumeHandle",),
 }
 """Kind of source → fields that it needs."""
@@ -78,14 +95,32 @@ def validate_source(spec: Object, field: str) -> list[Cause]:
     if not kinds:
         return [causes.required(field, "must specify a volume type")]
     kind = kinds[0]
-    source, path = spec[kind], f"{field}.{kind}"
-    found = [causes.required(f"{path}.{name}") for name in REQUIRED[kind] if not source.get(name)]
-    rules = _RULES.get(kind)
-    if rules is not None:
-        found += rules(source, path)
+    found = validate_kind(kind, spec[kind], f"{field}.{kind}")
+    for name in _OF_CLUSTER.get(kind, ()):
+        found += _validate_secret(spec[kind].get(name), f"{field}.{kind}.{name}")
     return found + [
         causes.forbidden(f"{field}.{other}", "may not specify more than 1 volume type") for other in kinds[1:]
     ]
+
+
+def validate_kind(kind: str, source: Object, field: str) -> list[Cause]:
+    """What is wrong with one source of a kind that volumes of pods and of the cluster have in common."""
+    found = [causes.required(f"{field}.{name}") for name in REQUIRED[kind] if not source.get(name)]
+    rules = _RULES.get(kind)
+    return found + rules(source, field) if rules is not None else found
+
+
+def _validate_secret(reference: Object | None, field: str) -> list[Cause]:
+    """A secret in a namespace of its own."""
+    if reference is None:
+        return []
+    name, namespace = reference.get("name") or "", reference.get("namespace") or ""
+    found = [causes.required(f"{field}.{part}") for part in ("name", "namespace") if not reference.get(part)]
+    if name:
+        found += causes.problems(f"{field}.name", name, names.is_dns1123_subdomain(name))
+    if namespace:
+        found += causes.problems(f"{field}.namespace", namespace, names.is_dns1123_label(namespace))
+    return found
 
 
 def validate_csi_driver_name(name: str, field: str) -> list[Cause]:
@@ -112,7 +147,7 @@ def _host_path(source: Object, field: str) -> list[Cause]:
 
 def _nfs(source: Object, field: str) -> list[Cause]:
     path: str = source.get("path") or ""
-    if path and not path.startswith("/"):
+    if not path.startswith("/"):
         return [causes.invalid_value(f"{field}.path", path, "must be an absolute path")]
     return []
 
@@ -134,17 +169,71 @@ def _flocker(source: Object, field: str) -> list[Cause]:
 
 def _iscsi(source: Object, field: str) -> list[Cause]:
     found: list[Cause] = []
-    iqn: str = source.get("iqn") or ""
-    if iqn and not iqn.startswith(("iqn", "eui", "naa")):
-        found.append(
-            causes.invalid_value(f"{field}.iqn", iqn, "must be valid format starting with iqn, eui, or naa")
-        )
+    if source.get("iqn"):
+        found += _validate_initiator(source["iqn"], f"{field}.iqn")
     lun = source.get("lun") or 0
     if not 0 <= lun <= 255:
         found.append(causes.invalid_value(f"{field}.lun", lun, "must be between 0 and 255, inclusive"))
     chap = source.get("chapAuthDiscovery") or source.get("chapAuthSession")
     if chap and not source.get("secretRef"):
         found.append(causes.required(f"{field}.secretRef"))
+    if source.get("initiatorName") is not None:
+        found += _validate_initiator(source["initiatorName"], f"{field}.initiatorname")
+    return found
+
+
+def _validate_initiator(name: str, field: str) -> list[Cause]:
+    """A qualified name of iSCSI in one of its three forms."""
+    match = _INITIATORS.get(name[:3])
+    if match is None:
+        text = "must be valid format starting with iqn, eui, or naa"
+        return [causes.invalid_value(field, name, text)]
+    return [] if match(name) else [causes.invalid_value(field, name, "must be valid format")]
+
+
+def _partitioned(source: Object, field: str) -> list[Cause]:
+    partition = source.get("partition") or 0
+    if 0 <= partition <= 255:
+        return []
+    return [causes.invalid_value(f"{field}.partition", partition, "must be between 1 and 255, inclusive")]
+
+
+def _quobyte(source: Object, field: str) -> list[Cause]:
+    registry: str = source.get("registry") or ""
+    if registry and any(not _match_host_port(pair) for pair in registry.split(",")):
+        text = "must be a host:port pair or multiple pairs separated by commas"
+        return [causes.invalid_value(f"{field}.registry", registry, text)]
+    return []
+
+
+def _flex(source: Object, field: str) -> list[Cause]:
+    """Options are the driver's own."""
+    found: list[Cause] = []
+    for key in source.get("options") or ():
+        domain = "." + key.partition("/")[0].lower()
+        if domain.endswith((".kubernetes.io", ".k8s.io")):
+            text = "kubernetes.io and k8s.io namespaces are reserved"
+            found.append(causes.invalid_value(f"{field}.options[{key}]", key, text))
+    return found
+
+
+def _azure_disk(source: Object, field: str) -> list[Cause]:
+    kind, uri = source.get("kind"), source.get("diskURI") or ""
+    found = causes.one_of(
+        f"{field}.cachingMode", source.get("cachingMode"), ("None", "ReadOnly", "ReadWrite")
+    )
+    found += causes.one_of(f"{field}.kind", kind, ("Dedicated", "Managed", "Shared"))
+    form = _AZURE_MANAGED if kind == "Managed" else _AZURE_BLOB
+    if kind is not None and not uri.startswith(form.partition("{")[0]):
+        found.append(causes.not_supported(f"{field}.diskURI", uri, (form,)))
+    return found
+
+
+def _storageos(source: Object, field: str) -> list[Cause]:
+    found: list[Cause] = []
+    for name in ("volumeName", "volumeNamespace"):
+        if source.get(name):
+            found += causes.problems(f"{field}.{name}", source[name], names.is_dns1123_label(source[name]))
     return found
 
 
@@ -168,20 +257,17 @@ def _fc(source: Object, field: str) -> list[Cause]:
 
 
 def _csi(source: Object, field: str) -> list[Cause]:
-    found = validate_csi_driver_name(source.get("driver") or "", f"{field}.driver")
-    for name in _SECRETS:
-        reference = source.get(name)
-        if reference is not None:
-            found += [
-                causes.required(f"{field}.{name}.{part}")
-                for part in ("name", "namespace")
-                if not reference.get(part)
-            ]
-    return found
+    return validate_csi_driver_name(source.get("driver") or "", f"{field}.driver")
 
 
 _RULES: dict[str, Callable[[Any, str], list[Cause]]] = {
     "hostPath": _host_path,
+    "gcePersistentDisk": _partitioned,
+    "awsElasticBlockStore": _partitioned,
+    "quobyte": _quobyte,
+    "flexVolume": _flex,
+    "azureDisk": _azure_disk,
+    "storageos": _storageos,
     "local": _no_backsteps,
     "nfs": _nfs,
     "flocker": _flocker,

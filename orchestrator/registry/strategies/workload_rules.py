@@ -14,7 +14,7 @@ from orchestrator.registry.strategies.base import BaseStrategy
 from orchestrator.registry.strategies.label_selectors import validate_label_selector
 from orchestrator.registry.strategies.pod_defaults import default_template
 from orchestrator.registry.strategies.pod_spec import validate_template
-from orchestrator.registry.strategies.pod_warnings import pod_spec_warnings
+from orchestrator.registry.strategies.pod_warnings import template_warnings
 
 _NAME_WARNING = (
     "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior;"
@@ -159,10 +159,6 @@ def name_warnings(obj: Object) -> list[str]:
     """A name that is no DNS label is cut or refused where pods take it as their host name."""
     problems = names.is_dns1123_label(obj["metadata"].get("name") or "")
     return [f"{_NAME_WARNING}[{' '.join(problems)}]"] if problems else []
-
-
-def template_warnings(template: Object | None, field: str) -> list[str]:
-    return pod_spec_warnings((template or {}).get("spec") or {}, f"{field}.spec")
 
 
 # ── Counts or percentages ────────────────────────────────────────────────────────────────────────────────

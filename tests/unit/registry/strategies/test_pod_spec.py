@@ -120,7 +120,8 @@ FAULTS = [
                         "sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 5}}]
                     },
                 }
-            ]
+            ],
+            serviceAccountName="default",
         ),
         "expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
     ),
@@ -173,7 +174,10 @@ FAULTS = [
         _pod(restartPolicy="Maybe"),
         'spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"',
     ),
-    (_pod(dnsPolicy="None"), "spec.dnsConfig.nameservers: Required value"),
+    (
+        _pod(dnsPolicy="None"),
+        "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+    ),
     (
         _pod(activeDeadlineSeconds=0),
         "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647",
@@ -206,15 +210,16 @@ FAULTS = [
         _pod(hostAliases=[{"ip": "x"}]),
         'spec.hostAliases[0].ip: Invalid value: "x": must be a valid IP address',
     ),
-    (_pod(overhead={"cpu": "-1"}), "spec.overhead[cpu]: Invalid value"),
+    (_pod(overhead={"cpu": "-1"}), "spec.overhead.limits[cpu]: Invalid value"),
 ]
 
 
 @pytest.mark.parametrize(("pod", "expected"), FAULTS, ids=[text[:60] for _, text in FAULTS])
 def test_a_fault_is_named(kind, pod, expected):
     found = kind("", "pods").problems(pod)
-    # A faulty limit becomes a faulty request, too.
-    assert len(found) == (2 if "resources.limits" in expected else 1), found
+    # A faulty limit becomes a faulty request, too, and what is empty is no name either.
+    count = 3 if "topologyKey" in expected else 2 if "resources.limits" in expected else 1
+    assert len(found) == count, found
     assert expected in found[0]
 
 

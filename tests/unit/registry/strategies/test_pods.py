@@ -150,7 +150,7 @@ def test_container_defaults(pods, given, expected):
     ],
 )
 def test_volume_defaults(pods, given, expected):
-    pod = pods.create(_pod(volumes=[{"name": "v", **given}]))
+    pod = pods.create(_pod(volumes=[{"name": "v", **given}], serviceAccountName="default"))
     assert pod["spec"]["volumes"] == [{"name": "v", **expected}]
     assert pods.causes(pod) == []
 
