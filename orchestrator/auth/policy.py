@@ -129,6 +129,8 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule("", ("configmaps", "endpoints", "pods", "secrets", "serviceaccounts", "serviceaccounts/token"),
               ("create",)),
         _rule("apiregistration.k8s.io", ("apiservices",), ("create",)),
+        _rule("", ("persistentvolumeclaims", "persistentvolumes"), ("create",)),
+        _rule("storage.k8s.io", ("volumeattachments",), ("create",)),
         _rule("apps", ("controllerrevisions", "replicasets"), ("create",)),
         _rule("discovery.k8s.io", ("endpointslices",), ("create",)),
         _rule("coordination.k8s.io", ("leases",), ("create",)),

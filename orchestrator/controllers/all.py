@@ -11,10 +11,13 @@ from orchestrator.controllers.customresourcedefinition import CustomResourceDefi
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
+from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
 from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.localpath import LocalPathProvisioner
 from orchestrator.controllers.namespace import NamespaceController
 from orchestrator.controllers.nodeipam import NodeIpamController
 from orchestrator.controllers.nodelifecycle import NodeLifecycleController
+from orchestrator.controllers.persistentvolume import PersistentVolumeController
 from orchestrator.controllers.podgc import PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
@@ -22,6 +25,9 @@ from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.tainteviction import TaintEvictionController
+from orchestrator.controllers.volumebinder import VolumeBinder
+from orchestrator.controllers.volumeconsumer import VolumeConsumer
+from orchestrator.controllers.volumeexpand import VolumeExpander
 from orchestrator.informer.controller import Controller
 
 
@@ -42,6 +48,12 @@ def build(
         TaintEvictionController(client, clock, recorder),
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
+        EphemeralVolumeController(client, clock, recorder),
+        VolumeConsumer(client, clock, recorder),
+        VolumeBinder(client, clock, recorder),
+        LocalPathProvisioner(client, clock, recorder),
+        PersistentVolumeController(client, clock, recorder),
+        VolumeExpander(client, clock, recorder),
         EndpointSliceController(client, clock, recorder),
         EndpointsController(client, clock, recorder),
         ResourceQuotaController(client, clock, recorder, table),

@@ -20,6 +20,7 @@ from orchestrator.api.resources import (
     VOLUMEATTRIBUTESCLASSES,
     Resource,
 )
+from orchestrator.api.volumes import claim_index
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
@@ -32,7 +33,6 @@ FINALIZERS = {
     VOLUMEATTRIBUTESCLASSES: "kubernetes.io/vac-protection",
 }
 _FINISHED = ("Failed", "Succeeded")
-_MARKS = (b'"persistentVolumeClaim"', b'"ephemeral"')
 
 
 class StorageProtectionController:
@@ -111,19 +111,6 @@ class StorageProtectionController:
             return
         for key in claim_index(pod):
             self._queue.add(f"{PERSISTENTVOLUMECLAIMS.plural}/{key}")
-
-
-def claim_index(pod: Item) -> tuple[str, ...]:
-    """Index function `claim`: keys of the claims that a pod names. Most name none, which their bytes show."""
-    if not any(mark in pod.raw for mark in _MARKS):
-        return ()
-    found = []
-    for volume in (pod.object.get("spec") or {}).get("volumes") or ():
-        if volume.get("persistentVolumeClaim"):
-            found.append(volume["persistentVolumeClaim"].get("claimName", ""))
-        elif volume.get("ephemeral"):
-            found.append(f"{pod.meta.name}-{volume.get('name', '')}")
-    return tuple(f"{pod.meta.namespace}/{name}" for name in found)
 
 
 def uses_claims(pod: Object) -> bool:

@@ -6,7 +6,8 @@ from orchestrator.api.resources import (
     PODS,
     VOLUMEATTRIBUTESCLASSES,
 )
-from orchestrator.controllers.storageprotection import StorageProtectionController, claim_index
+from orchestrator.api.volumes import claim_index
+from orchestrator.controllers.storageprotection import StorageProtectionController
 
 
 async def _started(cluster):
