@@ -14,7 +14,7 @@ from orchestrator.api.custom.kinds import CustomVersion
 from orchestrator.api.errors import BadRequest
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
-from orchestrator.api.schema_bundle import PATH, Bundle, Definition
+from orchestrator.api.schema_bundle import PATH, Bundle
 from orchestrator.api.schema_decode import FAULTS_MAX, Walk, WrongType
 from orchestrator.api.schema_fast import Compiler
 from orchestrator.api.schema_node import SchemaNode
@@ -102,25 +102,10 @@ class Schemas:
             return custom.hints(SchemaNode(self.bundle, {"$ref": _OBJECT_META}))
         return SchemaNode(self.bundle, {"$ref": name} if name else {})
 
-    def missing_required(self, resource: Resource | Gvk, obj: Object) -> list[str]:
-        """Paths with indexes of required fields that are absent from `obj`, such as `spec.selector`."""
-        name = self.name(resource)
-        return list(self._missing({"$ref": name}, obj, "")) if name else []
-
-    def _missing(self, node: Definition, value: Any, path: str) -> Iterable[str]:
-        target = self.bundle.definition(node["$ref"]) if "$ref" in node else node
-        if isinstance(value, dict) and "properties" in target:
-            dot = f"{path}." if path else ""
-            yield from (dot + field for field in target.get("required", ()) if field not in value)
-            for field, part in value.items():
-                if field in target["properties"]:
-                    yield from self._missing(target["properties"][field], part, dot + field)
-        elif isinstance(value, dict) and "additionalProperties" in target:
-            for key, part in value.items():
-                yield from self._missing(target["additionalProperties"], part, f"{path}[{key}]")
-        elif isinstance(value, list) and "items" in target:
-            for index, part in enumerate(value):
-                yield from self._missing(target["items"], part, f"{path}[{index}]")
+    def weight(self, resource: Resource | Gvk) -> int:
+        """How much more work a part of an object is than one of a built-in kind; at least 1."""
+        custom = self.custom.get(_gvk(resource))
+        return 1 if custom is None else custom.weight
 
 
 def _faults(

@@ -96,7 +96,7 @@ def update_problems(new: Object, old: Object) -> list[Cause]:
     """What an update may not do to metadata: no new finalizers once deletion has started."""
     if not old["metadata"].get("deletionTimestamp"):
         return []
-    before = old["metadata"].get("finalizers") or ()
+    before = set(old["metadata"].get("finalizers") or ())
     added = [name for name in new["metadata"].get("finalizers") or () if name not in before]
     if not added:
         return []

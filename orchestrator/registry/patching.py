@@ -32,6 +32,9 @@ class SchemaChecker(Protocol):
     def merge_hints(self, kind: GroupVersionKind, /) -> SchemaNode | None:
         """What strategic merge needs to know, or None for a kind without a schema."""
 
+    def weight(self, kind: GroupVersionKind, /) -> int:
+        """How much more work a part of an object is than one of a built-in kind; at least 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:

@@ -17,6 +17,7 @@ from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, W
 from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
+from orchestrator.registry.apart import is_large
 from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.listing import list_items
 from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
@@ -161,7 +162,7 @@ class Registry:
             obj, warnings = self._writer.checked(resource, patch.apply_to(target.outward(old), node), options)
             return target.inward(obj), warnings
 
-        return await self._writer.modify(target, patched)
+        return await self._writer.modify(target, patched, large=is_large(patch.body))
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions, identity: Identity

@@ -30,6 +30,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry import claims, deletion, objectmeta
+from orchestrator.registry.apart import BYTES_MAX, Apart, is_large
 from orchestrator.registry.charging import Charging
 from orchestrator.registry.fieldmanagers import FieldManagers
 from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
@@ -133,6 +134,7 @@ class Writer:
         self._charging = Charging(storage, admission.ledger)
         self._clock = clock
         self._rng = rng
+        self._apart = Apart()
 
     def target(
         self,
@@ -154,7 +156,8 @@ class Writer:
         self, resource: Resource, namespace: str, obj: Object, options: WriteOptions, identity: Identity
     ) -> Written:
         """Raises `AlreadyExists`, `BadRequest`, `Invalid` and what admission raises."""
-        obj, warnings = self.checked(resource, obj, options)
+        large = self._is_large(resource, obj)
+        obj, warnings = await self._apart.run(large, self.checked, resource, obj, options)
         view = self._views.of(resource)
         if view is not None:
             obj, resource = view.inward(obj), view.working
@@ -186,12 +189,10 @@ class Writer:
         now = timestamp(self._clock.now_s())
         uid = objectmeta.new_uid(self._rng)
         new = objectmeta.created(obj, target.namespace, target.name, uid, now)
-        new = strategy.prepare_create(new)
-        if not applied:
-            new = self._fields.created(target, new)
+        large = self._is_large(target.row, new)
+        new = await self._apart.run(large, self._prepared, target, strategy, new, applied)
         new = await self._admitted(target, new, None, warnings)
-        self._validate(target, strategy, new, None, [])
-        warnings += strategy.warnings(new, None)
+        warnings += await self._apart.run(large, self._validated, target, strategy, new, None)
         new = await strategy.allocate(new, None, self._is_taken)
         key, raw = target.key, target.closed(new)
         request = self._request(target, new, None)
@@ -210,29 +211,34 @@ class Writer:
             raise already_exists(resource.group, resource.plural, target.name)
         return None
 
+    def _prepared(self, target: Target, strategy: Strategy, new: Object, applied: bool) -> Object:
+        """A new object with defaults and its creator's fields."""
+        new = strategy.prepare_create(new)
+        return new if applied else self._fields.created(target, new)
+
     # ── modify ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def modify(
-        self, target: Target, build: Build, *, rules: bool = True, applied: bool = False
+        self, target: Target, build: Build, *, rules: bool = True, large: bool = False
     ) -> Written:
         """Write what `build` makes of the stored object. Raises `NotFound`, `Conflict`, `Invalid` …
 
-        Without `rules` the strategy has no say: for subresources whose change is a rule of its own. What was
-        `applied` says itself whose its fields are.
+        Without `rules` the strategy has no say: for subresources whose change is a rule of its own. `large` says
+        that `build` takes long, or makes much of the object.
         """
         for _ in range(ATTEMPTS):
             entry = await self._storage.get(target.key)
             if entry is None:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
-            written = await self._modify(target, entry, build, rules, applied)
+            written = await self._modify(target, entry, build, rules, large=large)
             if written is not None:
                 return _shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     async def update(self, target: Target, obj: Object) -> Written:
         """Replace the object; creates it where its resource allows that."""
-        resource = target.resource
-        obj, warnings = self.checked(target.row, obj, target.options)
+        resource, large = target.resource, self._is_large(target.row, obj)
+        obj, warnings = await self._apart.run(large, self.checked, target.row, obj, target.options)
         metadata = obj["metadata"]
         if (resource.group, resource.plural) in CREATED_BY_UPDATE and not target.subresource:
             known = await self._storage.get(target.key)
@@ -250,13 +256,15 @@ class Writer:
             )
             raise invalid(resource.group, resource.kind, target.name, (cause,))
         wanted = target.inward(obj)
-        return await self.modify(target, lambda _: (wanted, warnings))
+        return await self.modify(target, lambda _: (wanted, warnings), large=large)
 
     async def apply(self, target: Target, given: Object) -> Written:
         """Server-side apply of what `given` says; creates what is absent. Raises `Conflict` with a cause for
         each field that others own, unless the options force."""
-        row = target.row
-        config, warnings = self._fields.config(_kind(row), target.options, given)
+        row, large = target.row, self._is_large(target.row, given)
+        config, warnings = await self._apart.run(
+            large, self._fields.config, _kind(row), target.options, given
+        )
 
         def merged(old: Object) -> tuple[Object, list[str]]:
             obj = self._fields.applied(target, target.outward(old), config)
@@ -265,9 +273,9 @@ class Writer:
         for _ in range(ATTEMPTS):
             entry = await self._storage.get(target.key)
             if entry is not None:
-                written = await self._modify(target, entry, merged, True, True)
+                written = await self._modify(target, entry, merged, True, applied=True, large=large)
             else:
-                written = await self._apply_absent(target, config, warnings)
+                written = await self._apply_absent(target, config, warnings, large)
             if written is not None:
                 return _shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
@@ -281,7 +289,9 @@ class Writer:
         obj, _ = self._schemas.check(_kind(target.row), obj, "Ignore", ())
         return obj
 
-    async def _apply_absent(self, target: Target, config: Object, warnings: list[str]) -> Written | None:
+    async def _apply_absent(
+        self, target: Target, config: Object, warnings: list[str], large: bool
+    ) -> Written | None:
         """Create what is applied; None when somebody else was faster."""
         resource, metadata = target.resource, config["metadata"]
         if target.subresource:
@@ -298,7 +308,8 @@ class Writer:
         await self._authorize_create(target)
         row = target.row
         empty = {"apiVersion": row.api_version, "kind": row.kind, "metadata": {}}
-        obj = target.inward(self._known(target, self._fields.applied(target, empty, config)))
+        merged = await self._apart.run(large, self._fields.applied, target, empty, config)
+        obj = target.inward(await self._apart.run(large, self._known, target, merged))
         try:
             return await self._create(target, obj, [*warnings], unique=True, applied=True)
         except AlreadyExists:
@@ -318,25 +329,17 @@ class Writer:
             await self._authorizer.authorize(target.identity, attributes)
 
     async def _modify(
-        self, target: Target, entry: Entry, build: Build, rules: bool, applied: bool = False
-    ) -> Written | None:
+        self, target: Target, entry: Entry, build: Build, rules: bool, *,
+        applied: bool = False, large: bool = False,
+    ) -> Written | None:  # fmt: skip
         """One try; None when somebody else wrote the object, or took a claim, in between."""
-        # A fresh decode: what is replaced soon would only push live objects out of the items' cache.
-        old = target.opened(entry)
-        candidate, warnings = build(old)
-        self._check_address(target, candidate)
-        self._check_preconditions(target, candidate["metadata"], old["metadata"])
-        new, warnings = objectmeta.updated(candidate, old), [*warnings]
+        large = large or len(entry.value) > BYTES_MAX or self._is_heavy(target.row, entry)
         strategy = self._strategy(target.row)
-        if rules:
-            new = strategy.prepare_update(new, old, target.subresource)
-            if not applied:
-                new = self._fields.updated(target, new, old)
+        step = _Step(target, strategy, build, rules, applied)
+        new, old, warnings = await self._apart.run(large, self._merged, step, entry)
         new = await self._admitted(target, new, old, warnings)
         if rules:
-            causes = objectmeta.update_problems(new, old) + self._fields.problems(new, old)
-            self._validate(target, strategy, new, old, causes)
-            warnings += strategy.warnings(new, old)
+            warnings += await self._apart.run(large, self._validated, target, strategy, new, old)
             new = await strategy.allocate(new, old, self._is_taken)
         raw = target.closed(new)
         if raw == entry.value or (objectmeta.same(new, old, applied) and _is_current(target, entry)):
@@ -359,6 +362,21 @@ class Writer:
         compares, operations = claims.changes(entry.key, *held)
         lease = await self._storage.lease_for(target.resource.ttl_s)
         return Txn((Compare(entry.key, entry.revision), *compares), (Put(entry.key, raw, lease), *operations))
+
+    def _merged(self, step: "_Step", entry: Entry) -> tuple[Object, Object, list[str]]:
+        """The object to write, the stored one, and warnings. Raises what `build` and the preconditions raise."""
+        target = step.target
+        # A fresh decode: what is replaced soon would only push live objects out of the items' cache.
+        old = target.opened(entry)
+        candidate, warnings = step.build(old)
+        self._check_address(target, candidate)
+        self._check_preconditions(target, candidate["metadata"], old["metadata"])
+        new = objectmeta.updated(candidate, old)
+        if step.rules:
+            new = step.strategy.prepare_update(new, old, target.subresource)
+            if not step.applied:
+                new = self._fields.updated(target, new, old)
+        return new, old, [*warnings]
 
     async def _remove_modified(
         self, target: Target, entry: Entry, raw: bytes, held: frozenset[str], warnings: list[str]
@@ -452,12 +470,21 @@ class Writer:
         warnings += request.warnings
         return admitted
 
-    def _validate(
-        self, target: Target, strategy: Strategy, new: Object, old: Object | None, causes: list[Cause]
-    ) -> None:
-        causes = [*causes, *strategy.validate(new, old, target.subresource)]
+    def _validated(self, target: Target, strategy: Strategy, new: Object, old: Object | None) -> list[str]:
+        """Warnings about what is to be written. Raises `Invalid`."""
+        causes = [] if old is None else objectmeta.update_problems(new, old) + self._fields.problems(new, old)
+        causes += strategy.validate(new, old, target.subresource)
         if causes:
             raise invalid(target.resource.group, target.resource.kind, target.name, tuple(causes))
+        return strategy.warnings(new, old)
+
+    def _is_large(self, row: Resource, obj: Object) -> bool:
+        """Whether work on an object, or on what is said of it, takes long."""
+        return is_large(obj, 1 if row.columns is None else self._schemas.weight(_kind(row)))
+
+    def _is_heavy(self, row: Resource, entry: Entry) -> bool:
+        """Whether work on a stored object takes long though it is short: its kind's schema makes it so."""
+        return row.columns is not None and len(entry.value) * self._schemas.weight(_kind(row)) > BYTES_MAX
 
     async def _is_taken(self, claim: str) -> bool:
         return await self._storage.get(claims.PREFIX + claim) is not None
@@ -496,6 +523,18 @@ class Writer:
             )
         for text in texts:
             raise conflict(resource.group, resource.plural, target.name, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """How a stored object is changed."""
+
+    target: Target
+    strategy: Strategy
+    build: Build
+    rules: bool
+    applied: bool
+    """What was applied says itself whose its fields are."""
 
 
 def _kind(row: Resource) -> GroupVersionKind:

@@ -14,13 +14,17 @@ import msgspec
 from orchestrator.api.conversion import View
 from orchestrator.api.custom.cleaning import Cleaner, MetaCleaner
 from orchestrator.api.custom.hints import CustomNode
-from orchestrator.api.custom.schema import ANYTHING, Definition, Node, has_defaults, without_texts
+from orchestrator.api.custom.schema import ANYTHING, Definition, Node, has_defaults, weight_of, without_texts
 from orchestrator.api.custom.validation import Validator
 from orchestrator.api.errors import InternalError
 from orchestrator.api.item import Object, decode, encode
 from orchestrator.api.resources import READ_WRITE, STATUS_VERBS, CustomColumn, Resource, Subresource
 from orchestrator.api.schema_node import SchemaNode
 
+LARGE_SCHEMA_BYTES = 64 * 1024
+_NOT_READ_YET = 1000
+_CHECKS_PER_PART = 8
+"""How many checks of a schema take as long as all other work on one part of an object."""
 _LISTED_WHEN_ENDING = ("delete", "deletecollection", "get", "list", "watch")
 
 _encode = msgspec.json.Encoder().encode
@@ -55,6 +59,18 @@ class CustomVersion:
     def definition(self) -> Definition:
         found: Definition = without_texts(msgspec.json.decode(self.raw))
         return found or ANYTHING
+
+    @property
+    def weight(self) -> int:
+        """How much more work a part of an object is than one of a built-in kind, at least 1: for the first object
+        of a large schema, that schema is read."""
+        if len(self.raw) > LARGE_SCHEMA_BYTES and "definition" not in self.__dict__:
+            return _NOT_READ_YET
+        return self._weight
+
+    @cached_property
+    def _weight(self) -> int:
+        return 1 + weight_of(self.definition) // _CHECKS_PER_PART
 
     @cached_property
     def node(self) -> Node:

@@ -10,6 +10,8 @@ Definition = dict[str, Any]
 """One JSON schema of a version, without descriptions. Never mutated."""
 
 TYPE_FIELDS = ("apiVersion", "kind")
+PATTERN_LENGTH = 8
+"""Of a pattern that takes as long as one other check."""
 
 
 class Node:
@@ -113,6 +115,22 @@ def without_texts(schema: Any) -> Any:
         elif key not in ("description", "title", "example", "externalDocs"):
             out[key] = value
     return out
+
+
+def weight_of(schema: Definition) -> int:
+    """At most how many checks a part of an object may have to pass: what stands in a schema's alternatives is looked
+    at in each of them, and patterns take longer than other checks."""
+    below = [
+        *(schema.get("properties") or {}).values(),
+        schema.get("items"),
+        schema.get("additionalProperties"),
+    ]
+    weight = max((weight_of(part) for part in below if isinstance(part, dict)), default=0)
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        weight += sum(weight_of(part) for part in schema.get(keyword) or ())
+    if schema.get("not"):
+        weight += weight_of(schema["not"])
+    return max(1, weight) + len(schema.get("pattern") or "") // PATTERN_LENGTH
 
 
 def has_defaults(schema: Any) -> bool:

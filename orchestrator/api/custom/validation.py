@@ -14,12 +14,36 @@ from orchestrator.api.custom import problems
 from orchestrator.api.custom.formats import accepts_of
 from orchestrator.api.custom.regex import PatternError, search_of
 from orchestrator.api.custom.schema import Definition
-from orchestrator.api.errors import CAUSES_MAX, Cause
+from orchestrator.api.errors import CAUSES_MAX, Cause, RequestEntityTooLarge
 
 ABSENT: Any = object()
 """In place of the old value where there was none, or none that can be told."""
 
-Check = Callable[[Any, Any, str, list[Cause]], None]
+ALTERNATIVES_MAX = 3_000_000
+"""Alternatives (of `anyOf`, `oneOf`, `allOf`, `not`) that one object may be compared with: some seconds of work, where
+a schema of ten thousand alternatives and a list of as many elements would make minutes."""
+
+
+class Work:
+    """What was done for one object."""
+
+    __slots__ = ("tried",)
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+
+class Faults(list[Cause]):
+    """Causes that were found, and the work that took."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.work = work
+
+
+Check = Callable[[Any, Any, str, Faults], None]
 """(value, old value, path, causes to add to)"""
 
 _INT_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
@@ -33,14 +57,14 @@ class Validator:
 
     def check(self, new: Any, old: Any = ABSENT) -> list[Cause]:
         """What is wrong with an object; `old` is what it replaces. Metadata is somebody else's business."""
-        found: list[Cause] = []
+        found = Faults(Work())
         self._root(new, old, "", found)
         return found[:CAUSES_MAX]
 
 
 def check_value(definition: Definition, value: Any, path: str) -> list[Cause]:
     """What is wrong with one value, such as a default, at `path`."""
-    found: list[Cause] = []
+    found = Faults(Work())
     _lazy(definition)(value, ABSENT, path, found)
     return found
 
@@ -48,7 +72,7 @@ def check_value(definition: Definition, value: Any, path: str) -> list[Cause]:
 def _lazy(definition: Definition) -> Check:
     compiled: list[Check] = []
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if not compiled:
             compiled.append(_compile(definition))
         compiled[0](value, old, path, found)
@@ -61,7 +85,7 @@ def _compile(definition: Definition) -> Check:
     nullable = bool(definition.get("nullable"))
     checks = _value_checks(definition)
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if old is not ABSENT and value == old and type(value) is type(old):
             return
         if value is None:
@@ -134,7 +158,7 @@ def _text(definition: Definition) -> Check | None:
     except PatternError:  # of a definition from before patterns were looked at: it says nothing
         search = None
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if type(value) is not str:
             return
         if high is not None and len(value) > high:
@@ -159,7 +183,7 @@ def _number(definition: Definition) -> Check | None:
     low, high, factor = (definition.get(name) for name in names)
     above, below = definition.get("exclusiveMinimum"), definition.get("exclusiveMaximum")
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if type(value) is not int and type(value) is not float:
             return
         if span is not None and not span[0] <= value <= span[1]:
@@ -197,7 +221,7 @@ def _enum(definition: Definition) -> Check | None:
     if not allowed:
         return None
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if not any(value == each and (type(value) is bool) == (type(each) is bool) for each in allowed):
             found.append(problems.unsupported(path or problems.ROOT, value, allowed))
 
@@ -216,7 +240,7 @@ def _array(definition: Definition) -> Check | None:
     keys = tuple(definition.get("x-kubernetes-list-map-keys") or ())
     defaults = _key_defaults(definition, keys)
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if type(value) is not list:
             return
         if low is not None and len(value) < low:
@@ -315,7 +339,7 @@ def _object(definition: Definition) -> Check | None:
     fields, required = _Fields(definition), definition.get("required") or ()
     low, high = definition.get("minProperties"), definition.get("maxProperties")
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if type(value) is not dict:
             return
         dot = f"{path}." if path else ""
@@ -348,34 +372,44 @@ def _combined(definition: Definition) -> Check | None:
     if not (every or some or one or never):
         return None
 
-    def check(value: Any, old: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if some:
-            faults = _faults(some, value, path)
+            faults = _faults(some, value, path, found, one_is_enough=True)
             if all(faults):
                 _refuse(f'"{path}" must validate at least one schema (anyOf)', min(faults, key=len), found)
         if one:
-            faults = _faults(one, value, path)
+            faults = _faults(one, value, path, found)
             valid = sum(not each for each in faults)
             if valid != 1:
                 why = f"Found {valid} valid alternatives" if valid else "Found none valid"
                 best = [] if valid else min(faults, key=len)
                 _refuse(f'"{path}" must validate one and only one schema (oneOf). {why}', best, found)
-        faults = [each for each in _faults(every, value, path) if each]
+        faults = [each for each in _faults(every, value, path, found) if each]
         if faults:
             text = f'"{path}" must validate all the schemas (allOf)'
             _refuse(text, [cause for each in faults for cause in each], found)
-        if never is not None and not _faults([never], value, path)[0]:
+        if never is not None and not _faults([never], value, path, found)[0]:
             _refuse(f'"{path}" must not validate the schema (not)', [], found)
 
     return check
 
 
-def _faults(checks: list[Check], value: Any, path: str) -> list[list[Cause]]:
-    found: list[list[Cause]] = []
+def _faults(
+    checks: list[Check], value: Any, path: str, whole: Faults, *, one_is_enough: bool = False
+) -> list[Faults]:
+    """What each alternative finds. Raises `RequestEntityTooLarge` when that was asked too often."""
+    found: list[Faults] = []
     for each in checks:
-        own: list[Cause] = []
+        whole.work.tried += 1
+        if whole.work.tried > ALTERNATIVES_MAX:
+            raise RequestEntityTooLarge(
+                f"the object takes too long to validate: more than {ALTERNATIVES_MAX} alternatives of its schema apply"
+            )
+        own = Faults(whole.work)
         each(value, ABSENT, path, own)
         found.append(own)
+        if one_is_enough and not own:
+            break
     return found
 
 

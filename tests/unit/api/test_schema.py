@@ -263,18 +263,6 @@ def test_options_are_known_in_every_group() -> None:
     assert "of type int64" in refusal(options, {"gracePeriodSeconds": "0"})
 
 
-def test_missing_required_fields_are_found_at_any_depth() -> None:
-    obj = {
-        "spec": {"template": {"spec": {"containers": [{"name": "a"}, {"ports": [{}]}], "tolerations": [{}]}}}
-    }
-    assert schemas.missing_required(DEPLOYMENT, obj) == [
-        "spec.selector",
-        "spec.template.spec.containers[1].name",
-        "spec.template.spec.containers[1].ports[0].containerPort",
-    ]
-    assert schemas.missing_required(("example.com", "v1", "Widget"), {}) == []
-
-
 def test_merge_hints_of_the_lists_that_patches_meet() -> None:
     spec = schemas.merge_hints(DEPLOYMENT).child("spec")
     containers = spec.child("template").child("spec").child("containers")

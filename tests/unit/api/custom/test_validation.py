@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api.custom import validation
 from orchestrator.api.custom.formats import accepts_of, unrecognized
 from orchestrator.api.custom.regex import PatternError, search_of
+from orchestrator.api.custom.schema import weight_of
 from orchestrator.api.custom.validation import Validator
+from orchestrator.api.errors import RequestEntityTooLarge
 
 Json = dict[str, Any]
 
@@ -129,3 +132,19 @@ def test_formats(name: str, good: str, bad: str) -> None:
     accepts = accepts_of(name)
     assert accepts is not None and accepts(good) and not accepts(bad)
     assert not unrecognized("string", name) and unrecognized("string", "of-our-own")
+
+
+def test_alternatives_are_not_compared_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [{"required": [f"a{i}"]} for i in range(30)]
+    schema = {"type": "array", "items": {"type": "object", "anyOf": many}}
+    monkeypatch.setattr(validation, "ALTERNATIVES_MAX", 100)
+    Validator(schema).check([{"a0": 1}] * 90)  # the first one that holds is enough
+    with pytest.raises(RequestEntityTooLarge, match="takes too long to validate"):
+        Validator(schema).check([{}] * 4)
+
+
+def test_the_weight_of_a_schema_follows_from_its_alternatives() -> None:
+    assert weight_of({"type": "object", "properties": {"a": {"type": "string"}}}) == 1
+    assert weight_of({"anyOf": [{"type": "integer"}, {"type": "string"}]}) == 2
+    nested = {"oneOf": [{"anyOf": [{}] * 10}] * 10}
+    assert weight_of({"items": nested}) == weight_of(nested) == 100
