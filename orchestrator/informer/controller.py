@@ -59,6 +59,7 @@ class Runner:
         self._supervisor = supervisor
         self._workers = workers
         self._errors = metrics.RECONCILE_ERRORS.labels(controller.name)
+        self._clock = clock
         controller.setup(informers, self.queue)
 
     def start(self) -> None:
@@ -83,18 +84,19 @@ class Runner:
             again_s = await self.controller.reconcile(key)
         except Conflict as error:
             log.debug("conflict, retrying", error=error.message)
-            self._failed(key)
+            self._failed(key, error.reason)
         except ApiError as error:
             log.warning("reconcile failed", reason=error.reason, error=error.message)
-            self._failed(key)
-        except Exception:
+            self._failed(key, error.reason)
+        except Exception as error:
             log.exception("reconcile failed")
-            self._failed(key)
+            self._failed(key, type(error).__name__)
         else:
             self.queue.forget(key)
             if again_s is not None:
                 self.queue.add_after(key, again_s)
 
-    def _failed(self, key: str) -> None:
+    def _failed(self, key: str, reason: str) -> None:
+        metrics.note_error(self.controller.name, reason, self._clock.now_s())
         self._errors.inc()
         self.queue.retry(key)

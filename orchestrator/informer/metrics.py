@@ -23,3 +23,18 @@ WORKED = Histogram(
 RECONCILE_ERRORS = Counter(
     "orchestrator_reconcile_errors_total", "Failed reconciliations, conflicts included.", ["controller"]
 )
+LAST_ERROR = Gauge(
+    "orchestrator_reconcile_last_error_timestamp_seconds",
+    "When a reconciliation last failed, and with which reason; the log has its text and key.",
+    ["controller", "reason"],
+)
+_reasons: dict[str, str] = {}
+
+
+def note_error(controller: str, reason: str, now_s: float) -> None:
+    """Show `reason` as the last error of `controller`, instead of the one before."""
+    before = _reasons.get(controller, reason)
+    if before != reason:
+        LAST_ERROR.remove(controller, before)
+    _reasons[controller] = reason
+    LAST_ERROR.labels(controller, reason).set(now_s)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from orchestrator.api.errors import Conflict, NotFound
 from orchestrator.base.clock import VirtualClock
@@ -68,6 +69,17 @@ async def test_failures_are_retried_and_do_not_hold_up_others(controller, clock)
     assert controller.queue.failures("bad") == 0, "success forgets the failures"
     await clock.advance(100)
     assert controller.calls.count("bad") == 4
+
+
+async def test_the_last_error_of_a_controller_is_the_only_one_shown(controller, clock):
+    name = "orchestrator_reconcile_last_error_timestamp_seconds"
+    controller.script["bad"] = [ValueError("bug"), NotFound("gone")]
+    controller.queue.add("bad")
+    await clock.advance(0)
+    assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "ValueError"}) == clock.now_s()
+    await clock.advance(0.01)
+    assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "ValueError"}) is None
+    assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "NotFound"})
 
 
 async def test_a_key_comes_again_when_reconcile_asks_for_it(controller, clock):
