@@ -12,6 +12,7 @@ from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
+from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from orchestrator.controllers.garbagecollector import GarbageCollector
 from orchestrator.controllers.localpath import LocalPathProvisioner
 from orchestrator.controllers.namespace import NamespaceController
@@ -56,6 +57,7 @@ def build(
         VolumeExpander(client, clock, recorder),
         EndpointSliceController(client, clock, recorder),
         EndpointsController(client, clock, recorder),
+        EndpointSliceMirroringController(client, clock, recorder),
         ResourceQuotaController(client, clock, recorder, table),
         NamespaceController(client, clock, recorder, table),
         GarbageCollector(client, clock, recorder, table),

@@ -8,11 +8,12 @@
    anyway, then into the fullest slice that takes all of them, then into new slices; empty slices go.
 4. A Service without backends keeps one slice without endpoints.
 5. Slices carry the Service's labels, its name, and who manages them; those of a deleted Service go.
-6. Nothing is decided from a cache that lacks this controller's own writes.
+6. A slice that is written says when its newest cause happened.
+7. With trafficDistribution a ready endpoint is meant for its own zone, and its own node.
+8. Nothing is decided from a cache that lacks this controller's own writes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from orchestrator.api.errors import Forbidden, NotFound
 from orchestrator.api.item import Item, Object
@@ -24,7 +25,6 @@ from orchestrator.client.interface import Client
 from orchestrator.controllers.backends import (
     HEADLESS_LABEL,
     Backend,
-    Port,
     Selection,
     backends,
     families,
@@ -34,12 +34,19 @@ from orchestrator.controllers.backends import (
 )
 from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.objects import controller_reference, split_key, without
+from orchestrator.controllers.slices import (
+    MANAGED_BY,
+    SERVICE_LABEL,
+    Frame,
+    Plan,
+    PortKey,
+    plan_family,
+)
+from orchestrator.controllers.views import pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
 ENDPOINTS_MAX = 100
-SERVICE_LABEL = "kubernetes.io/service-name"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 _RESERVED = (SERVICE_LABEL, MANAGED_BY, HEADLESS_LABEL)
@@ -138,26 +145,14 @@ def _service_index(item: Item) -> tuple[str, ...]:
     return (f"{item.meta.namespace}/{item.labels[SERVICE_LABEL]}",)
 
 
-@dataclass(slots=True)
-class Plan:
-    """Slices to write. Everything that is in none of the lists stays as it is."""
-
-    create: list[Object] = field(default_factory=list)
-    update: list[Object] = field(default_factory=list)
-    delete: list[Object] = field(default_factory=list)
-
-
-PortKey = tuple[Port, ...]
-
-
 def plan(service: Object, found: list[Backend], slices: list[Object], zone_of: ZoneOf) -> Plan:
     """Rules 1 to 5 for one Service and the slices it has."""
-    steps = Plan()
+    steps, frame = Plan(), _frame(service, triggered_at(service, found))
     alive = [existing for existing in slices if "deletionTimestamp" not in existing["metadata"]]
     wanted_families = families(service) if is_managed(service) else []
     for kind in wanted_families:
         existing = [s for s in alive if s["addressType"] == kind]
-        _plan_family(steps, service, kind, _desired(service, kind, found, zone_of), existing)
+        plan_family(steps, frame, kind, _desired(service, kind, found, zone_of), existing)
     steps.delete.extend(s for s in alive if s["addressType"] not in wanted_families)
     return steps
 
@@ -187,100 +182,38 @@ def endpoint(service: Object, backend: Backend, addresses: list[str], zone: str)
         },
         "targetRef": backend.reference,
     }
-    optional = {"nodeName": backend.node, "zone": zone, "hostname": backend.hostname}
+    optional = {
+        "nodeName": backend.node, "zone": zone, "hostname": backend.hostname,
+        "hints": hints(service, backend.node, zone) if entry["conditions"]["ready"] else None,
+    }  # fmt: skip
     return entry | {key: value for key, value in optional.items() if value}
 
 
-def _plan_family(
-    steps: Plan,
-    service: Object,
-    kind: str,
-    desired: dict[PortKey, dict[str, Object]],
-    existing: list[Object],
-) -> None:
-    by_ports: dict[PortKey, list[Object]] = {ports: [] for ports in desired}
-    unwanted: list[Object] = []
-    for old in existing:
-        by_ports.get(_ports_of(old), unwanted).append(old)
-    for ports, endpoints in desired.items():
-        contents, surplus = pack(endpoints, by_ports[ports])
-        unwanted.extend(surplus)
-        for before, entries in contents:
-            _write(steps, service, kind, ports, before, entries)
-    if not desired:
-        # Rule 4: an empty slice may stay; else one is emptied, or made.
-        unwanted.sort(key=lambda s: (bool(s.get("endpoints")), bool(s.get("ports"))))
-        _write(steps, service, kind, (), unwanted.pop(0) if unwanted else None, [])
-    steps.delete.extend(unwanted)
+def hints(service: Object, node: str, zone: str) -> Object:
+    """Rule 7: for whom a ready endpoint is near."""
+    wanted = service["spec"].get("trafficDistribution")
+    found: Object = {}
+    if wanted in ("PreferClose", "PreferSameZone", "PreferSameNode") and zone:
+        found["forZones"] = [{"name": zone}]
+    if wanted == "PreferSameNode" and node:
+        found["forNodes"] = [{"name": node}]
+    return found
 
 
-def pack(
-    endpoints: dict[str, Object], existing: list[Object]
-) -> tuple[list[tuple[Object | None, list[Object]]], list[Object]]:
-    """Distribute `endpoints` (by pod uid) over slices (rule 3).
-
-    Returns (slice or None for a new one, its endpoints) for every slice that stays, and slices to delete.
-    """
-    rest = dict(endpoints)
-    kept: list[tuple[Object, list[Object], bool]] = []
-    surplus = []
-    for before in existing:
-        entries = [rest.pop(uid) for uid in _uids(before) if uid in rest]
-        if entries:
-            kept.append((before, entries, entries != before.get("endpoints")))
-        else:
-            surplus.append(before)
-    new = list(rest.values())
-    for _, entries, changed in sorted(kept, key=lambda k: -len(k[1])):
-        if changed and new:
-            _move(new, entries)
-    if new:
-        fitting = [entries for _, entries, _ in kept if len(entries) + len(new) <= ENDPOINTS_MAX]
-        if fitting and len(new) < ENDPOINTS_MAX:
-            _move(new, max(fitting, key=len))
-    contents: list[tuple[Object | None, list[Object]]] = [(before, entries) for before, entries, _ in kept]
-    while new:
-        entries = []
-        _move(new, entries)
-        contents.append((surplus.pop(0) if surplus else None, entries))
-    return contents, surplus
+def _frame(service: Object, triggered: str) -> Frame:
+    """What every slice of the Service has."""
+    reference = controller_reference(SERVICES, service)
+    return Frame(service["metadata"], reference, _labels(service), None, triggered, _uid, ENDPOINTS_MAX)
 
 
-def _move(source: list[Object], target: list[Object]) -> None:
-    """As many of `source` as `target` has room for."""
-    room = ENDPOINTS_MAX - len(target)
-    target.extend(source[:room])
-    del source[:room]
-
-
-def _write(
-    steps: Plan, service: Object, kind: str, ports: PortKey, before: Object | None, entries: list[Object]
-) -> None:
-    """Put the slice into the plan unless it already is what it shall be."""
-    labels = _labels(service)
-    content = {"ports": [port.to_json() for port in ports], "endpoints": entries}
-    if before is None:
-        steps.create.append(_new_slice(service, kind, labels) | content)
-        return
-    same_ports = _ports_of(before) == ports
-    if same_ports and (before.get("endpoints") or []) == entries and before["metadata"]["labels"] == labels:
-        return
-    steps.update.append({**before, "metadata": {**before["metadata"], "labels": labels}, **content})
-
-
-def _new_slice(service: Object, kind: str, labels: dict[str, str]) -> Object:
-    meta = service["metadata"]
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "generateName": f"{meta['name']}-",
-            "namespace": meta["namespace"],
-            "labels": labels,
-            "ownerReferences": [controller_reference(SERVICES, service)],
-        },
-        "addressType": kind,
-    }
+def triggered_at(service: Object, found: list[Backend]) -> str:
+    """When what the slices say came about: the newest change of a backend's readiness, or the Service itself."""
+    times = [service["metadata"].get("creationTimestamp") or ""]
+    for backend in found:
+        ready = pod_view(backend.pod).condition("Ready")
+        if ready is not None:
+            times.append(ready.last_transition_time or "")
+    return max(times)
 
 
 def _labels(service: Object) -> dict[str, str]:
@@ -291,12 +224,5 @@ def _labels(service: Object) -> dict[str, str]:
     return labels | {SERVICE_LABEL: service["metadata"]["name"], MANAGED_BY: MANAGER}
 
 
-def _ports_of(existing: Object) -> PortKey:
-    return tuple(
-        Port(port.get("name", ""), port.get("protocol", "TCP"), port["port"], port.get("appProtocol", ""))
-        for port in existing.get("ports") or ()
-    )
-
-
-def _uids(existing: Object) -> list[str]:
-    return [(entry.get("targetRef") or {}).get("uid", "") for entry in existing.get("endpoints") or ()]
+def _uid(endpoint: Object) -> str:
+    return str((endpoint.get("targetRef") or {}).get("uid", ""))

@@ -5,7 +5,8 @@ import pytest
 from orchestrator.api.item import Object
 from orchestrator.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from orchestrator.controllers.backends import backends
-from orchestrator.controllers.endpointslice import ENDPOINTS_MAX, EndpointSliceController, pack, plan
+from orchestrator.controllers.endpointslice import ENDPOINTS_MAX, EndpointSliceController, plan
+from orchestrator.controllers.slices import pack
 
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 
@@ -21,6 +22,10 @@ def backend_pod(pod_item, name="p", ip="10.0.0.1", status=READY, spec=None, **me
         name, meta={"labels": {"app": "web"}, **meta}, spec={"nodeName": "n1", **(spec or {})},
         status={**status, "podIP": ip, "podIPs": [{"ip": ip}]},
     )  # fmt: skip
+
+
+def spread(endpoints, slices):
+    return pack(endpoints, slices, lambda entry: entry["targetRef"]["uid"], ENDPOINTS_MAX)
 
 
 def made(owner: Object, *pods) -> list[Object]:
@@ -59,6 +64,35 @@ def test_a_slice_says_who_made_it_and_where_its_endpoints_are(pod_item):
     entry = created["endpoints"][0]
     assert (entry["addresses"], entry["nodeName"], entry["zone"]) == (["10.0.0.1"], "n1", "z1")
     assert entry["targetRef"] == {"kind": "Pod", "namespace": "default", "name": "p", "uid": "uid-p"}
+
+
+def test_a_slice_tells_when_its_newest_cause_was(pod_item):
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-14T22:13:20Z"}
+    pod = backend_pod(pod_item, status={"phase": "Running", "conditions": [ready]})
+    (created,) = made(service(), pod)
+    name = "endpoints.kubernetes.io/last-change-trigger-time"
+    assert created["metadata"]["annotations"] == {name: "2023-11-14T22:13:20Z"}
+    created["metadata"]["annotations"] = {"mine": "kept"}
+    steps = plan(service(), backends(service(), [pod]), [created], lambda node: "z1")
+    assert not steps.update
+    steps = plan(service(), backends(service(), [pod]), [created], lambda node: "z2")
+    assert steps.update[0]["metadata"]["annotations"] == {"mine": "kept", name: "2023-11-14T22:13:20Z"}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "status", "hints"),
+    [
+        (None, READY, None),
+        ("PreferClose", READY, {"forZones": [{"name": "z1"}]}),
+        ("PreferSameZone", READY, {"forZones": [{"name": "z1"}]}),
+        ("PreferSameNode", READY, {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}),
+        ("PreferSameNode", {"phase": "Running"}, None),
+    ],
+)
+def test_ready_endpoints_are_meant_for_those_near_them(pod_item, distribution, status, hints):
+    owner = service(**({"trafficDistribution": distribution} if distribution else {}))
+    (created,) = made(owner, backend_pod(pod_item, status=status))
+    assert created["endpoints"][0].get("hints") == hints
 
 
 def test_finished_pods_and_pods_without_address_are_no_endpoints(pod_item):
@@ -107,11 +141,11 @@ def test_packing_changes_as_few_slices_as_possible():
     half = existing("half", *(f"b{n}" for n in range(50)))
     less = existing("less", *(f"c{n}" for n in range(10)))
     keep = {e["targetRef"]["uid"]: e for s in (full, half, less) for e in s["endpoints"]}
-    contents, surplus = pack({**keep, "new": entry("new")}, [full, half, less])
+    contents, surplus = spread({**keep, "new": entry("new")}, [full, half, less])
     changed = {s["metadata"]["name"]: len(e) for s, e in contents if e != s["endpoints"]}
     assert (changed, surplus) == ({"half": 51}, [])
     del keep["c3"]  # a slice that must be written anyway takes the new one
-    contents, _ = pack({**keep, "new": entry("new")}, [full, half, less])
+    contents, _ = spread({**keep, "new": entry("new")}, [full, half, less])
     assert {s["metadata"]["name"] for s, e in contents if e != s["endpoints"]} == {"less"}
 
 
@@ -122,14 +156,14 @@ def test_packing_holds_every_endpoint_once_and_at_most_a_hundred_per_slice():
         wanted = {
             f"p{n}": entry(f"p{n}", rng.random() < 0.9) for n in rng.sample(range(700), rng.randrange(600))
         }
-        contents, surplus = pack(wanted, slices)
+        contents, surplus = spread(wanted, slices)
         gone = {id(s) for s in surplus}
         assert not gone & {id(s) for s, _ in contents}
         listed = [e["targetRef"]["uid"] for _, entries in contents for e in entries]
         assert sorted(listed) == sorted(wanted)
         assert all(0 < len(entries) <= ENDPOINTS_MAX for _, entries in contents)
         slices = [{"metadata": {"name": str(n)}, "endpoints": e} for n, (_, e) in enumerate(contents)]
-        again, rest = pack(wanted, slices)
+        again, rest = spread(wanted, slices)
         assert rest == [] and all(e == s["endpoints"] for s, e in again)
 
 
