@@ -21,6 +21,7 @@ from orchestrator.controllers.nodelifecycle import NodeLifecycleController
 from orchestrator.controllers.persistentvolume import PersistentVolumeController
 from orchestrator.controllers.podgc import PodGarbageCollector
 from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.replicationcontroller import ReplicationControllerController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
@@ -49,6 +50,7 @@ def build(
         TaintEvictionController(client, clock, recorder),
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
+        ReplicationControllerController(client, clock, recorder),
         EphemeralVolumeController(client, clock, recorder),
         VolumeConsumer(client, clock, recorder),
         VolumeBinder(client, clock, recorder),

@@ -1,16 +1,9 @@
-import random
-from collections import Counter
-
 import pytest
 
-from orchestrator.api.errors import ApiError, InternalError
+from orchestrator.api.errors import InternalError
 from orchestrator.api.item import Object
 from orchestrator.api.resources import PODS, REPLICASETS
-from orchestrator.controllers.replicaset import ReplicaSetController, deletion_rank, plan
-
-NOW_S = 1_700_000_000.0
-READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-14T22:00:00Z"}
-RUNNING = {"phase": "Running", "conditions": [READY]}
+from orchestrator.controllers.replicaset import ReplicaSetController
 
 
 @pytest.fixture
@@ -25,56 +18,6 @@ def replica_set(name="rs", replicas=3, **spec) -> Object:
         "metadata": {"name": name, "namespace": "default", "uid": "u"},
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod, **spec},
     }
-
-
-@pytest.mark.parametrize(
-    ("replicas", "pods", "gone", "create", "delete"),
-    [
-        (3, [], (), 3, []),
-        (3, [("a", {})], (), 2, []),
-        (1, [("a", RUNNING)], (), 0, []),
-        (1, [("a", {"phase": "Failed"})], (), 1, []),
-        (1, [("a", RUNNING), ("b", {})], (), 0, ["b"]),
-        (0, [("a", RUNNING)], (), 0, ["a"]),
-        (0, [("a", RUNNING)], ("uid-a",), 0, []),
-        (1, [("a", RUNNING)], ("uid-a",), 1, []),
-    ],
-)
-def test_plan_counts_only_pods_that_will_stay(pod_item, replicas, pods, gone, create, delete):
-    items = [pod_item(name, status=status) for name, status in pods]
-    steps = plan(replica_set(replicas=replicas), items, set(gone), Counter(), NOW_S)
-    assert (steps.create, [pod.meta.name for pod in steps.delete]) == (create, delete)
-
-
-def test_the_least_valuable_pod_goes_first(pod_item):
-    bound = {"spec": {"nodeName": "n1"}}
-    old, new = "2023-11-14T20:00:00Z", "2023-11-14T22:13:00Z"
-    ranked = [
-        pod_item("unassigned", status=RUNNING),
-        pod_item("pending", status={"phase": "Pending"}, **bound),
-        pod_item("unready", status={"phase": "Running"}, **bound),
-        pod_item(
-            "cheap", status=RUNNING, **bound,
-            meta={"annotations": {"controller.kubernetes.io/pod-deletion-cost": "-5"}},
-        ),
-        pod_item("crowded", status=RUNNING, spec={"nodeName": "n2"}),
-        pod_item("fresh", status={**RUNNING, "conditions": [{**READY, "lastTransitionTime": new}]}, **bound),
-        pod_item("restarted", status={**RUNNING, "containerStatuses": [{"restartCount": 4}]}, **bound),
-        pod_item("young", status=RUNNING, meta={"creationTimestamp": new}, **bound),
-        pod_item("old", status=RUNNING, meta={"creationTimestamp": old}, **bound),
-    ]  # fmt: skip
-    crowds = Counter({"n1": 1, "n2": 2})
-    found = sorted(
-        random.Random(1).sample(ranked, len(ranked)), key=lambda pod: deletion_rank(pod, crowds, NOW_S)
-    )
-    assert [pod.meta.name for pod in found] == [pod.meta.name for pod in ranked]
-
-
-def test_a_ready_pod_is_available_only_after_min_ready_seconds(pod_item):
-    item = pod_item("a", status=RUNNING)  # ready since 22:00:00, 800 s before NOW_S
-    steps = plan(replica_set(replicas=1, minReadySeconds=900), [item], set(), Counter(), NOW_S)
-    assert (steps.counts["readyReplicas"], steps.counts["availableReplicas"]) == (1, 0)
-    assert steps.look_again_s == 100
 
 
 async def test_pods_are_made_counted_and_replaced(cluster, controller):
@@ -159,10 +102,31 @@ async def test_a_refused_template_costs_one_request_and_shows_in_the_condition(c
     assert "conditions" not in (await cluster.get(REPLICASETS, "rs"))["status"]
 
 
-def test_errors_of_a_namespace_that_goes_away_are_final():
-    from orchestrator.api.errors import Cause, Forbidden
-    from orchestrator.controllers.replicaset import Failure
+async def test_orphans_of_other_labels_are_not_looked_at(cluster, controller):
+    await cluster.start(controller)
+    for number in range(20):
+        spec = replica_set()["spec"]["template"]["spec"]
+        meta = {"name": f"stranger-{number}", "labels": {"app": "stranger"}}
+        await cluster.create(PODS, {"metadata": meta, "spec": spec})
+    await cluster.create(REPLICASETS, replica_set(replicas=1))
+    await cluster.settle()
+    pods = cluster.informers.of(PODS)
+    assert len(pods.by_index("orphan", "default/app=stranger")) == 20
+    assert pods.by_index("orphan", "default/app=rs") == []
+    assert len(await cluster.pods()) == 21
 
-    going = Forbidden("no", causes=(Cause("NamespaceTerminating", "", "metadata.namespace"),))
-    outcomes = [Failure("FailedCreate", error).final for error in (going, Forbidden("no"), ApiError("no"))]
-    assert outcomes == [True, False, False]
+
+async def test_two_sets_of_one_selector_share_no_pod_and_rest(cluster, controller):
+    await cluster.start(controller)
+    await cluster.create(REPLICASETS, replica_set("one", replicas=2, **_selecting("rs")))
+    await cluster.create(REPLICASETS, replica_set("two", replicas=3, **_selecting("rs")))
+    await cluster.settle()
+    owners = sorted(pod["metadata"]["ownerReferences"][0]["name"] for pod in await cluster.pods())
+    assert owners == ["one"] * 2 + ["two"] * 3
+    assert await cluster.is_at_rest()
+
+
+def _selecting(label: str) -> Object:
+    labels = {"app": label}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "busybox"}]}}
+    return {"selector": {"matchLabels": labels}, "template": pod}
