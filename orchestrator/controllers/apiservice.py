@@ -9,6 +9,7 @@
 Keys: names of APIServices, `<version>.<group>`.
 """
 
+import weakref
 from collections.abc import Iterable
 
 from orchestrator.api.errors import AlreadyExists, Conflict, NotFound
@@ -64,8 +65,21 @@ class ApiServiceController:
         self._queue = queue
         self._services = informers.of(APISERVICES)
         self._services.on_change(lambda old, new: queue.add(key_of(new or old)))  # type: ignore[arg-type]
-        self._table.on_change(self._rows_changed)
+        self._follow_table()
         self._rows_changed([], list(self._table))
+
+    def _follow_table(self) -> None:
+        """For as long as somebody has this controller: one of a later term takes over from it."""
+        held = weakref.ref(self)
+
+        def changed(gone: list[Resource], rows: list[Resource]) -> None:
+            controller = held()
+            if controller is None:
+                forget()
+            else:
+                controller._rows_changed(gone, rows)
+
+        forget = self._table.on_change(changed)
 
     async def reconcile(self, key: str) -> float | None:
         item = self._services.get(key)

@@ -36,6 +36,12 @@ class FieldManagers:
         self._skipped: dict[tuple[str, str, str], tuple[Resource, tuple[str, ...]]] = {}
         """With the row that it was told for: a custom kind may get another one."""
 
+    def forget(self, row: Resource) -> None:
+        """What was kept for a row that is not served any more."""
+        self._shapes.forget(_gvk(row))
+        for key in [key for key, (known, _) in self._skipped.items() if known is row]:
+            del self._skipped[key]
+
     def created(self, target: "Target", new: Object) -> Object:
         """`new` with its creator's entry."""
         resource = target.resource

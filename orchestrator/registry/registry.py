@@ -59,6 +59,7 @@ class Registry:
         self._writer = Writer(
             self._storage, schemas, strategies, admission, clock, rng, self.views, authorizer
         )
+        table.on_change(self._writer.rows_changed)
         self._indexes = Indexes(self._storage, clock)
         self._watches = Watches(self._storage, self._indexes, clock, rng)
         self.subresources = Subresources(self._storage, self._writer, self.views, clock)

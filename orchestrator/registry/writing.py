@@ -7,7 +7,7 @@ A change that says what is already stored writes nothing. The only writer of obj
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
@@ -135,6 +135,11 @@ class Writer:
         self._clock = clock
         self._rng = rng
         self._apart = Apart()
+
+    def rows_changed(self, gone: Iterable[Resource], rows: Iterable[Resource]) -> None:
+        """The table's handler: nothing is kept for rows that went or are served otherwise."""
+        for row in (*gone, *rows):
+            self._fields.forget(row)
 
     def target(
         self,

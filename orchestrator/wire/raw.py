@@ -88,11 +88,6 @@ def bytes_field(number: int, value: bytes) -> bytes:
     return varint(number << 3 | BYTES) + varint(len(value)) + value
 
 
-def fixed64_field(number: int, value: bytes) -> bytes:
-    """A whole field of exactly eight bytes, such as a double."""
-    return varint(number << 3 | FIXED64) + value
-
-
 def signed(value: int, bits: int) -> int:
     """`value` cut to `bits` and read as two's complement."""
     value &= (1 << bits) - 1

@@ -1,11 +1,13 @@
 """Custom kinds over HTTP: from a definition to its objects, and away again."""
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.api.custom.kinds import CustomVersion
 from tests.contract.api_support import Cluster
 from tests.contract.conftest import load_schemas
 from tests.contract.custom_support import (
@@ -285,3 +287,25 @@ async def test_server_side_apply_merges_by_the_lists_of_the_schema(cluster: Clus
         "POST", SHIRTS, shirt("b", pockets=[{"name": "x"}, {"name": "x"}])
     )
     assert status == 422 and refused["details"]["causes"][0]["message"] == 'Duplicate value: {"name":"x"}'
+
+
+async def test_nothing_is_kept_of_kinds_that_came_and_went(cluster: Cluster) -> None:
+    crd = f"{CRDS}/mayflies.stable.example.com"
+    insects = f"{GROUP}/v1/namespaces/default/mayflies"
+    mayfly = {**shirt("a", colour="red"), "kind": "Mayfly"}
+    apply = {"Content-Type": "application/apply-patch+yaml"}
+    for _ in range(2):
+        await establish(
+            cluster, definition("mayflies", "Mayfly", version("v1", {"colour": {"type": "string"}}))
+        )
+        status, _, _ = await cluster.call("PATCH", f"{insects}/a?fieldManager=me", mayfly, headers=apply)
+        assert status == 201
+        assert (await cluster.call("DELETE", crd))[0] == 200
+        await answers(cluster, crd, 404)
+
+    async def holds() -> bool:
+        gc.collect()
+        kept = [each for each in gc.get_objects() if type(each) is CustomVersion]
+        return [version for version in kept if version.row.plural == "mayflies"] == []
+
+    await eventually(holds)

@@ -190,6 +190,10 @@ class Shapes:
         self._roots[kind] = node.definition, root
         return root
 
+    def forget(self, kind: Gvk) -> None:
+        """What was kept for a kind that is not served any more."""
+        self._roots.pop(kind, None)
+
     def _meta(self) -> Struct:
         """The shape of metadata, taken from a kind that always has a schema."""
         if self._metadata is None:

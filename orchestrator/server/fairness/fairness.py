@@ -67,7 +67,7 @@ class Fairness:
     def __init__(self, seats_max: int = SEATS_MAX) -> None:
         self.pool = Pool(seats_max)
         self.counts: dict[tuple[str, str], Counts] = {}
-        """By level and FlowSchema, for metrics; they outlive a change of the configuration."""
+        """By level and FlowSchema, for metrics; they outlive a change of the configuration that leaves both."""
         self._flows: list[Flow] = []
         self._known: dict[_Kind, Flow] = {}
         self._by_namespace = False
@@ -83,6 +83,14 @@ class Fairness:
         self._flows = [self._flow(schema) for schema in wanted if level_name(schema) in self.pool.levels]
         self._by_namespace = any(names_namespaces(schema["spec"]) for schema in wanted)
         self._known.clear()
+        self._forget_counts()
+
+    def _forget_counts(self) -> None:
+        """Those of schemas that are gone, once none of their requests is left."""
+        current = {(flow.level.name, flow.name) for flow in self._flows}
+        for key, counts in list(self.counts.items()):
+            if key not in current and not counts.executing and not counts.queued:
+                del self.counts[key]
 
     def _flow(self, schema: Object) -> Flow:
         metadata, spec = schema["metadata"], schema["spec"]

@@ -1,7 +1,10 @@
 """One APIService per served version, and those that others made."""
 
+import gc
+
 from orchestrator.api.resources import APISERVICES, Resource
 from orchestrator.controllers.apiservice import LABEL, ApiServiceController
+from orchestrator.informer.queue import WorkQueue
 
 
 async def _started(cluster):
@@ -49,3 +52,15 @@ async def test_custom_versions_come_and_go_and_what_others_made_stays(cluster):
     await cluster.settle()
     names = {item["metadata"]["name"] for item in await cluster.list(APISERVICES, None)}
     assert "v1.example.com" not in names and "v1.metrics.example" in names
+
+
+async def test_one_of_an_earlier_term_is_let_go(cluster):
+    await _started(cluster)
+    following = len(cluster.table._handlers)
+    for _ in range(3):
+        former = ApiServiceController(cluster.client, cluster.clock, cluster.recorder, cluster.table)
+        former.setup(cluster.informers, WorkQueue("former", cluster.supervisor, cluster.clock))
+    del former
+    gc.collect()
+    cluster.table.add(Resource("example.com", "v1", "Thing", "things"))
+    assert len(cluster.table._handlers) == following

@@ -11,7 +11,6 @@ from orchestrator.wire.raw import (
     WireError,
     bytes_field,
     fields,
-    fixed64_field,
     number_field,
     read_varint,
     signed,
@@ -35,7 +34,7 @@ def test_known_encodings() -> None:
 
 
 def test_fields_come_in_order_with_their_wire_types() -> None:
-    data = number_field(1, 7) + bytes_field(2, b"ab") + fixed64_field(3, b"12345678") + number_field(1, 8)
+    data = number_field(1, 7) + bytes_field(2, b"ab") + varint(3 << 3 | FIXED64) + b"12345678" + number_field(1, 8)
     found = [
         (number, wire, value if isinstance(value, int) else bytes(value))
         for number, wire, value in fields(memoryview(data))

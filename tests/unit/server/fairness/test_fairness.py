@@ -143,8 +143,13 @@ def test_a_new_configuration_takes_effect_and_keeps_the_counts() -> None:
     after = fairness.flow_of(_JANE, info)
     assert after is not before
     assert after.counts.dispatched == 7 and after.level is before.level
+    after.counts.executing = 1
     fairness.configure([], [])
     assert fairness.flow_of(_JANE, info).name == "global-default"
+    assert ("system", "shop") in fairness.counts  # a request of it is still worked on
+    after.counts.executing = 0
+    fairness.configure([], [])
+    assert ("system", "shop") not in fairness.counts
 
 
 def test_mandatory_objects_are_imagined_where_they_are_missing() -> None:
