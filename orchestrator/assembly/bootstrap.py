@@ -1,5 +1,5 @@
-"""Objects that every cluster has: namespaces, default roles, the system's priority classes, the `kubernetes`
-and `kube-dns` Services.
+"""Objects that every cluster has: namespaces, default roles, the system's priority classes, the storage class
+`local-path`, the `kubernetes` and `kube-dns` Services.
 
 Written by `daemon` at every start, as the admin; what exists and is right is left alone, so that a restart
 writes nothing.
@@ -23,8 +23,10 @@ from orchestrator.api.resources import (
     PRIORITYCLASSES,
     SERVICECIDRS,
     SERVICES,
+    STORAGECLASSES,
     Resource,
 )
+from orchestrator.api.volumes import LOCAL_PATH, LOCAL_PATH_CLASS
 from orchestrator.auth import policy
 from orchestrator.client.interface import Client
 
@@ -47,6 +49,7 @@ async def write(client: Client, *, service_cidr: str, dns_address: str) -> None:
         *(_ensure_role(client, binding) for binding in policy.cluster_role_bindings()),
         *(_ensure(client, PRIORITYCLASSES, _priority_class(name, value)) for name, value in SYSTEM.items()),
         _ensure_range(client, service_cidr),
+        _ensure(client, STORAGECLASSES, _LOCAL_PATH),
         _ensure(client, SERVICES, _service("kubernetes", "default", api, _API_PORTS, _API_LABELS)),
         _ensure(client, SERVICES, _service("kube-dns", "kube-system", dns_address, _DNS_PORTS, _DNS_LABELS)),
     ))  # fmt: skip
@@ -70,6 +73,18 @@ _DNS_PORTS: list[Object] = [
     {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
     {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
 ]
+_LOCAL_PATH: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": LOCAL_PATH_CLASS,
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": LOCAL_PATH,
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+    "allowVolumeExpansion": True,
+}
 _CRITICAL = {
     "system-cluster-critical": "For pods that the cluster needs, but that may run on another node.",
     "system-node-critical": "For pods that their node needs.",
@@ -156,9 +171,13 @@ async def _complete_role(client: Client, wanted: Object) -> None:
         return
     field = "rules" if resource is CLUSTERROLES else "subjects"
     have = found.get(field) or []
-    missing = [entry for entry in wanted[field] if entry not in have]
-    if missing:
-        await client.update(resource, {**found, field: [*have, *missing]})
+    completed = {**found, field: [*have, *(entry for entry in wanted[field] if entry not in have)]}
+    labels = {**(found["metadata"].get("labels") or {}), **wanted["metadata"]["labels"]}
+    completed["metadata"] = {**found["metadata"], "labels": labels}
+    if "aggregationRule" in wanted:
+        completed.setdefault("aggregationRule", wanted["aggregationRule"])
+    if completed != {**found, field: have}:
+        await client.update(resource, completed)
 
 
 def _namespace(name: str) -> Object:

@@ -68,8 +68,7 @@ _REVIEWS = (
     _rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
 )
 _VIEW = _rules(_VIEWABLE, READ)
-_EDIT = [
-    *_VIEW,
+_EDIT_ONLY = [
     *_rules(_EDITABLE, WRITE),
     _rule(
         "", ("secrets", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"), READ
@@ -78,20 +77,29 @@ _EDIT = [
     _rule("", ("serviceaccounts",), ("impersonate",)),
     _rule("", ("serviceaccounts/token",), ("create",)),
 ]
-_ADMIN = [
-    *_EDIT,
+_ADMIN_ONLY = [
     _rule(_RBAC, ("rolebindings", "roles"), ALL),
     _rule("authorization.k8s.io", ("localsubjectaccessreviews",), ("create",)),
 ]
+_EDIT = [*_EDIT_ONLY, *_VIEW]
+_AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
+AGGREGATED: dict[str, str] = {
+    "edit": "admin", "view": "edit",
+    "system:aggregate-to-admin": "admin", "system:aggregate-to-edit": "edit", "system:aggregate-to-view": "view",
+}  # fmt: skip
+"""Role → the role that gathers its rules, as it does those of every other role with the same label."""
 
 CLUSTER_ROLES: dict[str, list[Object]] = {
     "cluster-admin": [
         {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
         {"verbs": ["*"], "nonResourceURLs": ["*"]},
     ],
-    "admin": _ADMIN,
+    "admin": [*_EDIT, *_ADMIN_ONLY],
     "edit": _EDIT,
     "view": _VIEW,
+    "system:aggregate-to-admin": _ADMIN_ONLY,
+    "system:aggregate-to-edit": _EDIT_ONLY,
+    "system:aggregate-to-view": _VIEW,
     "system:discovery": [
         _paths("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
                "/version", "/version/"),
@@ -133,6 +141,9 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule("storage.k8s.io", ("volumeattachments",), ("create",)),
         _rule("apps", ("controllerrevisions", "replicasets"), ("create",)),
         _rule("discovery.k8s.io", ("endpointslices",), ("create",)),
+        _rule("networking.k8s.io", ("ipaddresses", "servicecidrs"), ("create",)),
+        _rule("certificates.k8s.io", ("signers",), ("approve", "sign")),
+        _rule(_RBAC, ("clusterroles",), ("escalate",)),
         _rule("coordination.k8s.io", ("leases",), ("create",)),
         _EVENTS,
         *_REVIEWS,
@@ -160,7 +171,18 @@ CLUSTER_ROLE_BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
 
 def cluster_roles() -> list[Object]:
     """Every default ClusterRole as an object."""
-    return [{**_head("ClusterRole", name), "rules": rules} for name, rules in CLUSTER_ROLES.items()]
+    return [_cluster_role(name, rules) for name, rules in CLUSTER_ROLES.items()]
+
+
+def _cluster_role(name: str, rules: list[Object]) -> Object:
+    """What it gathers stands in it from the start; its controller keeps it so."""
+    role = {**_head("ClusterRole", name), "rules": rules}
+    if name in AGGREGATED:
+        role["metadata"]["labels"][f"{_AGGREGATE}{AGGREGATED[name]}"] = "true"
+    if name in AGGREGATED.values():
+        selector = {"matchLabels": {f"{_AGGREGATE}{name}": "true"}}
+        role["aggregationRule"] = {"clusterRoleSelectors": [selector]}
+    return role
 
 
 def cluster_role_bindings() -> list[Object]:

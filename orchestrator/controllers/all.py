@@ -7,12 +7,13 @@ from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.controllers.apiservice import ApiServiceController
+from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
-from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
 from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
+from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
 from orchestrator.controllers.garbagecollector import GarbageCollector
 from orchestrator.controllers.localpath import LocalPathProvisioner
 from orchestrator.controllers.namespace import NamespaceController
@@ -43,6 +44,7 @@ def build(
     return [
         CustomResourceDefinitionController(client, clock, recorder, table),
         ApiServiceController(client, clock, recorder, table),
+        ClusterRoleAggregationController(client, clock, recorder),
         ServiceAccountController(client, clock, recorder),
         RootCaPublisher(client, clock, recorder, ca_pem),
         NodeIpamController(client, clock, recorder, pod_cidr),
