@@ -5,6 +5,8 @@ by validation and by whoever counts the indexes of a Job.
 """
 
 import re
+from bisect import bisect_left
+from collections.abc import Iterable
 
 from orchestrator.base.errors import OrchestratorError
 
@@ -56,6 +58,65 @@ def readable(text: str, completions: int) -> list[Interval]:
         except IndexesError:
             continue
     return found
+
+
+def known(text: str, completions: int) -> list[Interval]:
+    """What `text` says of the indexes below `completions`; neighbours are one interval."""
+    found: list[Interval] = []
+    for part in text.split(",") if text else ():
+        first, dash, last = part.partition("-")
+        if not _is_integer(first) or (dash and not _is_integer(last)):
+            continue
+        if int(first) >= completions:
+            break
+        found.append((int(first), min(int(last or first), completions - 1)))
+    return merged(found, [])
+
+
+def merged(some: list[Interval], others: list[Interval]) -> list[Interval]:
+    """The indexes of both, each list in ascending order; neighbours become one interval."""
+    found: list[Interval] = []
+    for first, last in sorted([*some, *others]):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
+
+
+def of(indexes: Iterable[int]) -> list[Interval]:
+    """The intervals that `indexes`, in any order, make."""
+    return merged([(index, index) for index in set(indexes)], [])
+
+
+def text_of(intervals: list[Interval]) -> str:
+    """`0,3-5,7`; two neighbours stand as `3,4`."""
+    return ",".join(
+        f"{first}" if first == last else f"{first},{last}" if first + 1 == last else f"{first}-{last}"
+        for first, last in intervals
+    )
+
+
+def contains(intervals: list[Interval], index: int) -> bool:
+    at = bisect_left(intervals, index, key=lambda interval: interval[1])
+    return at < len(intervals) and intervals[at][0] <= index
+
+
+def missing(taken: list[Interval], number: int, completions: int) -> list[int]:
+    """The first `number` indexes below `completions` that are not `taken`."""
+    found: list[int] = []
+    candidate = 0
+    for first, last in [*taken, (completions, completions)]:
+        found += range(candidate, min(first, completions, candidate + number - len(found)))
+        candidate = max(candidate, last + 1)
+        if len(found) >= number:
+            break
+    return found
+
+
+def shared(some: list[Interval], others: list[Interval]) -> int:
+    """How many indexes are in both."""
+    return count(some) + count(others) - count(merged(some, others))
 
 
 def _interval(text: str, completions: int) -> Interval:

@@ -15,6 +15,7 @@ from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from orchestrator.controllers.ephemeralvolume import EphemeralVolumeController
 from orchestrator.controllers.garbagecollector import GarbageCollector
+from orchestrator.controllers.job import JobController
 from orchestrator.controllers.localpath import LocalPathProvisioner
 from orchestrator.controllers.namespace import NamespaceController
 from orchestrator.controllers.nodeipam import NodeIpamController
@@ -52,6 +53,7 @@ def build(
         TaintEvictionController(client, clock, recorder),
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
+        JobController(client, clock, recorder),
         ReplicationControllerController(client, clock, recorder),
         EphemeralVolumeController(client, clock, recorder),
         VolumeConsumer(client, clock, recorder),

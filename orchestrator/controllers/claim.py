@@ -5,7 +5,7 @@
 3. A matching dependent without a manager is adopted, unless either is being deleted; before the first
    adoption the owner is read from the API, because a cached one may have been deleted and made anew.
 
-Used by the controllers of ReplicaSets (pods) and Deployments (ReplicaSets).
+Used by the controllers that own pods, and by that of Deployments (ReplicaSets).
 """
 
 from dataclasses import dataclass
@@ -34,15 +34,18 @@ async def claim(
     resource: Resource,
     managed: list[Item],
     orphans: list[Item],
+    finalizer: str = "",
 ) -> Claims:
-    """Adopt and release; `managed` carry the owner's uid, `orphans` have no manager."""
+    """Adopt and release; `managed` carry the owner's uid, `orphans` have no manager. What is adopted gets
+    `finalizer`, what is released loses it."""
     deleting = "deletionTimestamp" in owner["metadata"]
     claims = Claims([item for item in managed if deleting or selector.matches(item.labels)], [])
     if deleting:
         return claims
     for item in managed:
         if not selector.matches(item.labels):
-            await _set_owners(client, resource, item, _owners_without(item, owner), claims)
+            kept = [name for name in item.meta.finalizers if name != finalizer]
+            await _set_owners(client, resource, item, _owners_without(item, owner), kept, claims)
     wanted = [item for item in orphans if not item.meta.deletion_timestamp and selector.matches(item.labels)]
     if not wanted:
         return claims
@@ -54,7 +57,10 @@ async def claim(
             *map(reference_json, item.meta.owner_references),
             controller_reference(owner_resource, owner),
         ]
-        if await _set_owners(client, resource, item, references, claims):
+        held = [*item.meta.finalizers]
+        if finalizer and finalizer not in held:
+            held.append(finalizer)
+        if await _set_owners(client, resource, item, references, held, claims):
             claims.owned.append(item)
     return claims
 
@@ -68,12 +74,20 @@ def _owners_without(item: Item, owner: Object) -> list[Object]:
 
 
 async def _set_owners(
-    client: Client, resource: Resource, item: Item, references: list[Object], claims: Claims
+    client: Client,
+    resource: Resource,
+    item: Item,
+    references: list[Object],
+    finalizers: list[str],
+    claims: Claims,
 ) -> bool:
     """Write the owners if the object is still at this revision; False when it is gone."""
-    patch = {"metadata": {"resourceVersion": str(item.revision), "ownerReferences": references or None}}
+    metadata: Object = {"resourceVersion": str(item.revision), "ownerReferences": references or None}
+    if finalizers != [*item.meta.finalizers]:
+        metadata["finalizers"] = finalizers or None
+    meta = item.meta
     try:
-        claims.written.append(await client.patch(resource, item.meta.name, item.meta.namespace, patch))
+        claims.written.append(await client.patch(resource, meta.name, meta.namespace, {"metadata": metadata}))
     except NotFound:
         return False
     return True

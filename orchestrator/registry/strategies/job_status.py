@@ -134,7 +134,8 @@ def _validate_start(change: _Change, start: str | None) -> list[Cause]:
     changed = change.changed("startTime")
     if change.finished and not start and (change.finish_changed or changed):
         found.append(causes.required("status.startTime", "startTime is required for finished job"))
-    if changed and change.before.get("startTime") and not change.spec.get("suspend"):
+    resumed = "Suspended" in change.was_true - change.true
+    if changed and change.before.get("startTime") and not change.spec.get("suspend") and not resumed:
         text = "startTime cannot be removed for unsuspended job"
         found.append(causes.required("status.startTime", text))
     return found
