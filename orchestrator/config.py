@@ -35,6 +35,8 @@ class Config:
     node_ip: str = ""
     """Empty takes `advertise_address`."""
     agent_port: int = 10250
+    local_path_dir: str = ""
+    """Where volumes of the class `local-path` lie; empty takes `volumes` in `data_dir`."""
     no_agent: bool = False
     simulated_nodes: int = 0
     runtime: str = "auto"
@@ -93,9 +95,17 @@ class Config:
         _choice(self.store, "store", ("log", "etcd"))
         self._check_etcd()
         self.log_settings()
+        if self.local_path_dir and not Path(self.local_path_dir).is_absolute():
+            raise StartupError(
+                f"local_path_dir {self.local_path_dir!r} is no absolute path.", "Write it from the root on."
+            )
         _choice(self.log_level, "log_level", ("debug", "info", "warning", "error"))
         _choice(self.log_format, "log_format", ("auto", "json", "console"))
         self.node_ports()
+
+    def volumes_dir(self) -> Path:
+        """Where this host's volumes of the class `local-path` lie, from the root on."""
+        return Path(self.local_path_dir or self.data_dir / "volumes").absolute()
 
     def log_settings(self) -> LogSettings:
         """What the settings that begin with `store_` say. Raises `StartupError` for one out of bounds."""

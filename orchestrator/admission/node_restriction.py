@@ -6,6 +6,7 @@ The authorizer decides by name; this looks at what is written. Others than agent
    `node-restriction.kubernetes.io/`.
 2. pods: create mirror pods of itself; delete, evict and report the status of those bound to it.
 3. leases: the one of its name in `kube-node-lease`.
+4. persistentvolumes: of those that lie on it, nothing but the finalizers.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,15 @@ from orchestrator.admission.service_account import MIRROR
 from orchestrator.api.errors import Forbidden
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
+from orchestrator.api.volumes import ON_NODE
 
 _GROUP = "system:nodes"
 _PREFIX = "system:node:"
 _RESTRICTED_LABELS = "node-restriction.kubernetes.io/"
 _LEASE_NAMESPACE = "kube-node-lease"
-_RESOURCES = frozenset({("", "nodes"), ("", "pods"), ("coordination.k8s.io", "leases")})
+_RESOURCES = frozenset(
+    {("", "nodes"), ("", "pods"), ("", "persistentvolumes"), ("coordination.k8s.io", "leases")}
+)
 
 
 class NodeRestriction:
@@ -43,6 +47,8 @@ class NodeRestriction:
                 _check_node(request, node)
             case "pods":
                 _check_pod(request, node)
+            case "persistentvolumes":
+                _check_volume(request, node)
             case _:
                 _check_lease(request, node)
 
@@ -83,6 +89,21 @@ def _check_mirror(request: AdmissionRequest, node: str) -> None:
         )
     if _node_of(pod) != node:
         raise _not_its_own(request, node, "create pods")
+
+
+def _check_volume(request: AdmissionRequest, node: str) -> None:
+    new, old = request.object or {}, request.old or {}
+    same = _settled(new) == _settled(old) and new.get("spec") == old.get("spec")
+    mine = (old.get("metadata") or {}).get("annotations", {}).get(ON_NODE) == node
+    if request.operation != "UPDATE" or not mine or not same:
+        text = f'node "{node}" can only take finalizers from persistent volumes that lie on it'
+        raise forbidden(request, text)
+
+
+def _settled(volume: Object) -> Object:
+    """Metadata that a node may not change."""
+    free = ("finalizers", "managedFields", "resourceVersion", "generation")
+    return {name: value for name, value in (volume.get("metadata") or {}).items() if name not in free}
 
 
 def _check_lease(request: AdmissionRequest, node: str) -> None:

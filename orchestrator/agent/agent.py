@@ -3,13 +3,14 @@
 Starts in the order of the data: registration, pod network (once the node has its range), pods, heartbeat, API.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from orchestrator.agent import hostfacts
+from orchestrator.agent import claimedvolumes, hostfacts
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
 from orchestrator.agent.feed import PodFeed
 from orchestrator.agent.images import Images
@@ -47,6 +48,8 @@ class AgentSettings:
     """Where pods' volumes and files lie."""
     dns: DnsSettings
     labels: dict[str, str]
+    volumes: Path | None = None
+    """Where volumes of the local-path provisioner lie; None offers none."""
     simulated: bool = False
     """Pods get no files and no probes: there is nothing behind their addresses."""
 
@@ -89,13 +92,15 @@ class Agent:
         """Become a Ready node; returns when pods are being worked on."""
         settings = self._settings
         settings.directory.mkdir(parents=True, exist_ok=True)
+        if settings.volumes is not None and not settings.simulated:
+            await asyncio.to_thread(claimedvolumes.prepare, settings.volumes)
         host = hostfacts.read(settings.directory)
         capacity = host.capacity()
         facts = NodeFacts(settings.node_name, settings.node_ip, capacity, capacity, host.memory_bytes)
         reporter = NodeReporter(
             facts,
             host,
-            NodeSettings(settings.agent_port, settings.labels, settings.directory),
+            NodeSettings(settings.agent_port, settings.labels, settings.directory, settings.volumes),
             self._client,
             self._runtime,
             self._clock,

@@ -18,6 +18,7 @@ from orchestrator.agent.podspec import micro_timestamp, timestamp
 from orchestrator.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.resources import LEASES, NODES
+from orchestrator.api.volumes import LOCAL_PATH
 from orchestrator.base.clock import Clock
 from orchestrator.client.interface import Client
 from orchestrator.runtime.interface import Runtime, RuntimeFailure
@@ -41,6 +42,8 @@ class NodeSettings:
     labels: dict[str, str]
     directory: Path
     """On the disk whose free space counts."""
+    volumes: Path | None = None
+    """Where volumes of the local-path provisioner lie; None offers none."""
 
 
 class NodeReporter:
@@ -76,7 +79,7 @@ class NodeReporter:
         node: Object = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "labels": self._labels()},
+            "metadata": {"name": name, "labels": self._labels(), "annotations": self._annotations()},
             "spec": {},
         }
         try:
@@ -84,11 +87,10 @@ class NodeReporter:
         except AlreadyExists:
             node = await self._client.get(NODES, name)
             self._adopt(node)
-            missing = {
-                k: v for k, v in self._labels().items() if (node["metadata"].get("labels") or {}).get(k) != v
-            }
-            if missing:
-                node = await self._client.patch(NODES, name, "", {"metadata": {"labels": missing}})
+            wanted = {"labels": self._labels(), "annotations": self._annotations()}
+            missing = {field: _lacking(node, field, values) for field, values in wanted.items()}
+            if any(missing.values()):
+                node = await self._client.patch(NODES, name, "", {"metadata": missing})
         return await self._write(node)
 
     def _adopt(self, node: Object) -> None:
@@ -164,6 +166,10 @@ class NodeReporter:
             "beta.kubernetes.io/arch": architecture,
             **self._settings.labels,
         }
+
+    def _annotations(self) -> dict[str, str]:
+        volumes = self._settings.volumes
+        return {LOCAL_PATH: str(volumes)} if volumes is not None else {}
 
     async def _ask_engine(self) -> None:
         was_well = not self._engine[1]
@@ -255,6 +261,12 @@ class NodeReporter:
             "lastHeartbeatTime": now,
             "lastTransitionTime": now if changed or old is None else old["lastTransitionTime"],
         }
+
+
+def _lacking(node: Object, field: str, values: dict[str, str]) -> dict[str, str]:
+    """Those of `values` that the node's metadata does not have."""
+    there = node["metadata"].get(field) or {}
+    return {key: value for key, value in values.items() if there.get(key) != value}
 
 
 def _pressure(low: bool, prefix: str, name: str, what: str) -> tuple[str, str, str]:

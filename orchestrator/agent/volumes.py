@@ -2,7 +2,8 @@
 
 Below `<root>/<pod uid>/volumes/<name>`. Config maps, secrets, downward API and projections are written
 atomically: a new directory, then one rename of the symlink `..data`, as clients of such volumes expect. Memory
-volumes are tmpfs mounts. Called by pod workers; knows of the cluster only what `Sources` fetches.
+volumes are tmpfs mounts; a claimed volume is a link to where it lies. Called by pod workers; knows of the cluster
+only what `Sources` fetches.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.agent import podfiles, podspec
+from orchestrator.agent import claimedvolumes, podfiles, podspec
 from orchestrator.agent.env import ConfigError, PodFacts, expand
 from orchestrator.agent.podfiles import DnsSettings
 from orchestrator.agent.volume_sources import Files, Sources
@@ -22,6 +23,7 @@ from orchestrator.runtime.interface import Container, Mount
 
 MOUNT_TIMEOUT_S = 30.0
 _WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
+_CLAIMED = ("persistentVolumeClaim", "ephemeral")
 
 
 class VolumeError(ConfigError):
@@ -103,6 +105,8 @@ class Volumes:
         if "emptyDir" in volume:
             await asyncio.to_thread(_empty_dir, path, volume["emptyDir"], _fs_group(pod))
             return path
+        if any(kind in volume for kind in _CLAIMED):
+            return await self._claimed(pod, volume, path, facts)
         kind = next((kind for kind in _WRITTEN if kind in volume), None)
         if kind is None:
             sort = next((key for key in volume if key != "name"), "nothing")
@@ -110,6 +114,11 @@ class Volumes:
         files = await self.sources.files(pod, kind, volume[kind], facts)
         await asyncio.to_thread(write_atomically, path, files, _fs_group(pod))
         return path
+
+    async def _claimed(self, pod: Object, volume: Object, link: Path, facts: PodFacts) -> Path:
+        found = await claimedvolumes.volume_of(self.sources.fetch, self.sources.clock, pod, volume, facts)
+        policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
+        return await asyncio.to_thread(claimedvolumes.set_up, found, link, _fs_group(pod), policy)
 
 
 def volume_mounts(
@@ -129,11 +138,16 @@ def volume_mounts(
             Mount(
                 host_path=str(source),
                 container_path=mount["mountPath"],
-                read_only=bool(mount.get("readOnly")) or any(kind in volume for kind in _WRITTEN),
+                read_only=bool(mount.get("readOnly")) or _is_read_only(volume),
                 propagation=mount.get("mountPropagation") or "None",
             )
         )
     return result
+
+
+def _is_read_only(volume: Object) -> bool:
+    claim = volume.get("persistentVolumeClaim") or {}
+    return bool(claim.get("readOnly")) or any(kind in volume for kind in _WRITTEN)
 
 
 def _sub_path(mount: Object, env: Mapping[str, str]) -> str:

@@ -5,7 +5,15 @@ import builtins
 from orchestrator.api.access import Attributes, Identity
 from orchestrator.api.errors import Forbidden
 from orchestrator.api.item import Item
-from orchestrator.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, ROLEBINDINGS, ROLES
+from orchestrator.api.resources import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    PERSISTENTVOLUMES,
+    PODS,
+    ROLEBINDINGS,
+    ROLES,
+)
+from orchestrator.api.volumes import claim_ref_index, volume_node_index
 from orchestrator.auth.authenticator import Authenticator
 from orchestrator.auth.authorizer import AuthorizerChain
 from orchestrator.auth.node import NodeAuthorizer
@@ -59,16 +67,21 @@ class Access:
     """Who asks and whether they may. Until `connect`, only `system:masters` may do anything."""
 
     def __init__(self, signing_key: bytes, registry: Registry, clock: Clock) -> None:
-        self._late = {resource: _Late() for resource in (*_SOURCES, PODS)}
+        self._late = {resource: _Late() for resource in (*_SOURCES, PODS, PERSISTENTVOLUMES)}
         sources: list[Source] = [self._late[resource] for resource in _SOURCES]
         self._rbac = Rbac(*sources)
         self.tokens = ServiceAccountTokens(signing_key, registry, clock)
         self.authenticator = Authenticator(self.tokens)
-        self.authorizer = AuthorizerChain(NodeAuthorizer(self._late[PODS]), self._rbac)
+        self.authorizer = AuthorizerChain(
+            NodeAuthorizer(self._late[PODS], self._late[PERSISTENTVOLUMES]), self._rbac
+        )
 
     def connect(self, informers: Informers) -> None:
         """Decide from these informers; the pods' one has the index of nodes."""
         for resource, late in self._late.items():
             late.informer = informers.of(resource)
+        volumes = informers.of(PERSISTENTVOLUMES)
+        volumes.add_index("claim", claim_ref_index)
+        volumes.add_index("node", volume_node_index)
         for resource in _SOURCES:
             informers.of(resource).on_change(self._rbac.invalidate)

@@ -10,6 +10,7 @@ import structlog
 from orchestrator.agent.agent import Agent, AgentSettings
 from orchestrator.agent.api import AgentApi
 from orchestrator.agent.feed import NODE_INDEX, PodFeeds, node_index
+from orchestrator.agent.localvolumes import Home, LocalVolumes
 from orchestrator.agent.podfiles import DnsSettings
 from orchestrator.agent.simulated import AddressesOnly
 from orchestrator.api.access import node
@@ -21,6 +22,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.config import Config
 from orchestrator.informer.cache import Informers
+from orchestrator.informer.controller import Runner
 from orchestrator.network.dataplane.interface import PodNetwork
 from orchestrator.network.dataplane.podnet import BridgePodNetwork
 from orchestrator.network.dataplane.select import select_renderer
@@ -58,9 +60,14 @@ class Nodes:
         pods.add_index(NODE_INDEX, node_index)
         self._feeds = PodFeeds(pods)
         self._services = informers.of(SERVICES)
+        self._volumes = LocalVolumes()
+        self._keeping = Supervisor("volumes", self._clock)
+        self._keeper = Runner(self._volumes, informers, self._keeping, self._clock, workers=2)
 
     async def start(self, clients: Clients, certificates: Certificates, runtime: Runtime | None) -> None:
         """Start every node; returns when all are Ready. Without `runtime` the host is none (yet)."""
+        self._stack.push_async_callback(self._keeping.stop)
+        self._keeper.start()
         if runtime is not None:
             await self.start_own(clients, certificates, runtime)
         numbers = range(1, self._config.simulated_nodes + 1)
@@ -83,6 +90,7 @@ class Nodes:
             config.data_dir / "agent",
             DnsSettings(config.dns_address, config.cluster_domain),
             {"node-role.kubernetes.io/control-plane": ""},
+            volumes=config.volumes_dir(),
             simulated=not real,
         )
         api = AgentApi(self._clock, certificate_identity, AGENT_CLIENT.common_name)
@@ -104,6 +112,7 @@ class Nodes:
             config.run_dir / "simulated",
             DnsSettings(config.dns_address, config.cluster_domain),
             {"orchestrator.internal/simulated": "true"},
+            volumes=config.volumes_dir(),
             simulated=True,
         )
         supervisor = Supervisor(f"engine/{name}", self._clock)
@@ -119,6 +128,9 @@ class Nodes:
         client = clients.as_identity(node(settings.node_name))
         supervisor = Supervisor(f"events/{settings.node_name}", self._clock)
         self._stack.push_async_callback(supervisor.stop)
+        recorder = recorder_of(client, "kubelet", settings.node_name, supervisor, self._clock)
+        pods = None if settings.simulated else settings.directory / "pods"
+        self._volumes.add(Home(settings.node_name, client, recorder, pods))
         return Agent(
             settings,
             client=client,
@@ -126,7 +138,7 @@ class Nodes:
             services=self._services,
             runtime=runtime,
             network=self._addresses_only if settings.simulated else self._real_network,
-            recorder=recorder_of(client, "kubelet", settings.node_name, supervisor, self._clock),
+            recorder=recorder,
             clock=self._clock,
             before_stop=self._drained,
         )

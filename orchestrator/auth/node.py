@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.api.access import Attributes, Identity
 from orchestrator.api.item import Item, Object
+from orchestrator.api.volumes import claim_index, pod_claims
 
 GROUP = "system:nodes"
 PREFIX = "system:node:"
@@ -25,8 +26,8 @@ _REVIEWS = frozenset({
 })  # fmt: skip
 
 
-class PodsByNode(Protocol):
-    """The pods bound to one node, from memory (an informer's index `node`)."""
+class Indexed(Protocol):
+    """Objects from memory, by an index of their informer: pods by `node`, volumes by `node` and `claim`."""
 
     def by_index(self, name: str, value: str) -> list[Item]: ...
 
@@ -34,8 +35,10 @@ class PodsByNode(Protocol):
 class NodeAuthorizer:
     """Says yes to what a node needs; what it does not cover goes on to RBAC."""
 
-    def __init__(self, pods: PodsByNode) -> None:
+    def __init__(self, pods: Indexed, volumes: Indexed | None = None) -> None:
+        """Without `volumes` a node may read none."""
         self._pods = pods
+        self._volumes = volumes
 
     def allows(self, identity: Identity, request: Attributes) -> bool:
         """Whether `identity` is a node and the request belongs to its work."""
@@ -58,6 +61,10 @@ class NodeAuthorizer:
                 return _lease(request, node)
             case ("", "configmaps" | "secrets"):
                 return request.verb in _READ and self._references(node, request)
+            case ("", "persistentvolumeclaims"):
+                return request.verb == "get" and not request.subresource and self._references(node, request)
+            case ("", "persistentvolumes"):
+                return not request.subresource and self._volume(node, request)
             case ("", "serviceaccounts"):
                 return self._account(node, request)
         return False
@@ -77,6 +84,20 @@ class NodeAuthorizer:
             for item in pods
         )
 
+    def _volume(self, node: str, request: Attributes) -> bool:
+        """It reads the volumes of its pods' claims, and writes those whose directories it has."""
+        if self._volumes is None or request.verb not in ("get", "patch"):
+            return False
+        own = self._volumes.by_index("node", node)
+        if any(item.meta.name == request.name for item in own):
+            return True
+        if request.verb == "patch":
+            return False
+        claims = {key for pod in self._pods.by_index("node", node) for key in claim_index(pod)}
+        return any(
+            item.meta.name == request.name for key in claims for item in self._volumes.by_index("claim", key)
+        )
+
     def _account(self, node: str, request: Attributes) -> bool:
         creates_token = request.verb == "create" and request.subresource == "token"
         reads = request.verb == "get" and not request.subresource
@@ -88,12 +109,14 @@ class NodeAuthorizer:
 
 
 def references(pod: Object) -> Iterator[tuple[str, str]]:
-    """(`configmaps` or `secrets`, name) for everything that the pod's volumes, env and pull secrets name."""
+    """(plural, name) of config maps, secrets and claims that the pod's volumes, env and pull secrets name."""
     spec = pod["spec"]
     for secret in spec.get("imagePullSecrets") or ():
         yield "secrets", secret.get("name", "")
     for volume in spec.get("volumes") or ():
         yield from _volume_references(volume)
+    for _, claim in pod_claims(pod):
+        yield "persistentvolumeclaims", claim
     for field in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(field) or ():
             yield from _env_references(container)

@@ -7,6 +7,7 @@ from orchestrator.admission.node_restriction import NodeRestriction
 from orchestrator.api.access import node
 from orchestrator.api.errors import Forbidden
 from orchestrator.api.resources import CONFIGMAPS, LEASES, NODES, PODS
+from orchestrator.api.resources import PERSISTENTVOLUMES as VOLUMES
 
 N1 = node("n1")
 _MIRROR = {"kubernetes.io/config.mirror": "x"}
@@ -26,6 +27,14 @@ def _lease(name, namespace="kube-node-lease"):
 
 
 _TAINTED = _node("n1", taints=[{"key": "k", "effect": "NoSchedule"}])
+
+
+def _volume(node, finalizers, path="/volumes/v"):
+    marks = {"orchestrator.internal/node": node}
+    metadata = {"name": "v", "annotations": marks, "finalizers": finalizers}
+    return {"metadata": metadata, "spec": {"local": {"path": path}}}
+
+
 _LABELLED = _node("n1", labels={"node-restriction.kubernetes.io/zone": "a"})
 
 ALLOWED = [
@@ -38,8 +47,13 @@ ALLOWED = [
     ("UPDATE", PODS, _pod("n1"), _pod("n1"), "status"),
     ("UPDATE", LEASES, _lease("n1"), _lease("n1"), ""),
     ("UPDATE", CONFIGMAPS, _pod("n2"), _pod("n2"), ""),
+    ("UPDATE", VOLUMES, _volume("n1", ["b"]), _volume("n1", ["a", "b"]), ""),
 ]
 REFUSED = [
+    ("UPDATE", VOLUMES, _volume("n1", ["b"]), _volume("n2", ["a", "b"]), "", "lie on it"),
+    ("UPDATE", VOLUMES, _volume("n1", [], path="/etc"), _volume("n1", []), "", "only take finalizers"),
+    ("UPDATE", VOLUMES, _volume("n2", []), _volume("n1", []), "", "only take finalizers"),
+    ("DELETE", VOLUMES, None, _volume("n1", []), "", "only take finalizers"),
     ("UPDATE", NODES, _node("n2"), _node("n2"), "", 'not allowed to modify node "n2"'),
     ("UPDATE", NODES, _TAINTED, _node("n1"), "", "taints"),
     ("CREATE", NODES, _LABELLED, None, "", "labels"),

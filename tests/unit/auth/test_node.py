@@ -18,6 +18,9 @@ POD: Object = {
             {"name": "1", "secret": {"secretName": "vol"}},
             {"name": "2", "configMap": {"name": "settings"}},
             {"name": "3", "projected": {"sources": [{"secret": {"name": "proj"}}, {"configMap": {"name": "root-ca"}}]}},
+            {"name": "4", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "5", "ephemeral": {}},
+            {"name": "6", "ephemeral": {"volumeClaimTemplate": {}}},
         ],
         "initContainers": [{"env": [{"name": "x", "valueFrom": {"secretKeyRef": {"name": "key", "key": "k"}}}]}],
         "containers": [
@@ -36,6 +39,15 @@ class Pods:
         return [Item(encode(POD), 1)] if value == "n1" else []
 
 
+class Volumes:
+    """One that a pod of n1 has claimed, one whose directory is on n1, one of neither."""
+
+    def by_index(self, name: str, value: str) -> list[Item]:
+        found = {("claim", "a/data"): "claimed", ("node", "n1"): "here", ("claim", "b/data"): "strange"}
+        volume = found.get((name, value))
+        return [Item(encode({"metadata": {"name": volume}}), 1)] if volume else []
+
+
 def ask(verb: str, resource: str, name: str = "", namespace: str = "a", **more: Any) -> Attributes:
     return Attributes(verb, resource=resource, name=name, namespace=namespace, **more)
 
@@ -52,6 +64,19 @@ CASES = [
     (ask("create", "serviceaccounts", "other", subresource="token"), False),
     (ask("get", "serviceaccounts", "robot"), True),
     (ask("delete", "serviceaccounts", "robot"), False),
+    *[(ask("get", "persistentvolumeclaims", name), True) for name in ("data", "web-6")],
+    (ask("get", "persistentvolumeclaims", "data", "b"), False),
+    (ask("list", "persistentvolumeclaims"), False),
+    (ask("patch", "persistentvolumeclaims", "data"), False),
+    *[
+        (ask("get", "persistentvolumes", name, ""), name != "strange")
+        for name in ("claimed", "here", "strange")
+    ],
+    *[
+        (ask("patch", "persistentvolumes", name, ""), name == "here")
+        for name in ("claimed", "here", "strange")
+    ],
+    *[(ask(verb, "persistentvolumes", "here", ""), False) for verb in ("delete", "update", "list", "create")],
     (ask("update", "nodes", "n1", "", subresource="status"), True),
     (ask("update", "nodes", "n2", "", subresource="status"), False),
     (ask("delete", "nodes", "n1", ""), False),
@@ -77,7 +102,7 @@ CASES = [
 
 @pytest.mark.parametrize(("request_", "allowed"), CASES)
 def test_what_a_node_may(request_: Attributes, allowed: bool) -> None:
-    assert NodeAuthorizer(Pods()).allows(node("n1"), request_) is allowed
+    assert NodeAuthorizer(Pods(), Volumes()).allows(node("n1"), request_) is allowed
 
 
 @pytest.mark.parametrize(
@@ -95,5 +120,5 @@ def test_nobody_else_reads_the_secrets_of_its_pods(identity: Identity) -> None:
 
 def test_every_reference_of_a_pod_is_found() -> None:
     assert {name for _, name in references(POD)} == {
-        "pull", "vol", "proj", "key", "whole", "settings", "root-ca", "all", "one", "",
+        "pull", "vol", "proj", "key", "whole", "settings", "root-ca", "all", "one", "", "data", "web-6",
     }  # fmt: skip
