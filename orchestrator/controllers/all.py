@@ -8,6 +8,7 @@ from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.controllers.apiservice import ApiServiceController
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
+from orchestrator.controllers.cronjob import CronJobController
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
@@ -29,6 +30,7 @@ from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.tainteviction import TaintEvictionController
+from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
 from orchestrator.controllers.volumebinder import VolumeBinder
 from orchestrator.controllers.volumeconsumer import VolumeConsumer
 from orchestrator.controllers.volumeexpand import VolumeExpander
@@ -54,6 +56,8 @@ def build(
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
         JobController(client, clock, recorder),
+        CronJobController(client, clock, recorder),
+        TtlAfterFinishedController(client, clock, recorder),
         ReplicationControllerController(client, clock, recorder),
         EphemeralVolumeController(client, clock, recorder),
         VolumeConsumer(client, clock, recorder),
