@@ -163,6 +163,27 @@ def pause_condition(deployment: Object) -> Object | None:
     return None
 
 
+def first_condition(deployment: Object, new: Object | None) -> Object | None:
+    """The Progressing condition of a pause, of its end, or of a set that was there before progress was asked for."""
+    conditions = (deployment.get("status") or {}).get("conditions") or []
+    if (
+        new is None
+        or find_condition(conditions, "Progressing") is not None
+        or deployment["spec"].get("paused")
+    ):
+        return pause_condition(deployment)
+    text = f'Found new replica set "{new["metadata"]["name"]}"'
+    return condition("Progressing", "True", "FoundNewReplicaSet", text)
+
+
+def with_progressing(deployment: Object, progressing: Object, now_s: float) -> Object:
+    """The Deployment's present status, with another Progressing condition if it is asked for progress."""
+    status: Object = deployment.get("status") or {}
+    if not has_deadline(deployment):
+        return status
+    return {**status, "conditions": put(status.get("conditions") or [], progressing, now_s)}
+
+
 def condition(kind: str, status: str, reason: str, message: str) -> Object:
     return {"type": kind, "status": status, "reason": reason, "message": message}
 

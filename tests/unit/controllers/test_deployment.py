@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 
 from orchestrator.api.item import Object
 from orchestrator.api.resources import DEPLOYMENTS, PODS, REPLICASETS
-from orchestrator.controllers.deployment import DeploymentController, find_new, plan, template_hash
+from orchestrator.controllers.deployment import DeploymentController, plan
 from orchestrator.controllers.replicaset import ReplicaSetController
+from orchestrator.controllers.replicasets import find_new
 from orchestrator.controllers.rollout import bounds
+from orchestrator.controllers.templates import template_hash
 
 NOW_S = 1_700_000_000.0
 
