@@ -28,6 +28,7 @@ from orchestrator.controllers.replicationcontroller import ReplicationController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
+from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
@@ -55,6 +56,7 @@ def build(
         TaintEvictionController(client, clock, recorder),
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
+        StatefulSetController(client, clock, recorder),
         JobController(client, clock, recorder),
         CronJobController(client, clock, recorder),
         TtlAfterFinishedController(client, clock, recorder),
