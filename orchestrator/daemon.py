@@ -286,7 +286,9 @@ class Daemon:
         from orchestrator.assembly.nodes import Nodes
 
         beside = shared.leader_work() if shared is not None else ()
-        cluster = Cluster(self.table, certificates.ca_pem.decode(), self.config.pod_cidr, beside)
+        cluster = Cluster(
+            self.table, certificates.ca_pem.decode(), self.config.pod_cidr, certificates.sign, beside
+        )
         deciders = Deciders(clients, informers, self.clock, self._rng, cluster)
         self._supervisors.extend(deciders.supervisors)
         self._stack.push_async_callback(deciders.stop)

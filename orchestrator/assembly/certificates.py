@@ -1,6 +1,7 @@
 """Which certificates this server needs, and where they lie. Renewed by `renew` in the running process."""
 
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,10 @@ class Certificates:
     @property
     def ca_pem(self) -> bytes:
         return self._authority.pem
+
+    def sign(self, request_pem: bytes, usages: Iterable[str], life_s: float) -> bytes:
+        """The PEM certificate for a request of others. Raises `ValueError` for what is no request."""
+        return self._authority.sign(request_pem, usages, life_s)
 
     def signing_key(self) -> bytes:
         """PEM of the key for service-account tokens."""

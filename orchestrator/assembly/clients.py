@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from orchestrator.api.access import Authorizer, Identity
 from orchestrator.api.item import Object
+from orchestrator.api.resources import SUBJECTACCESSREVIEWS
 from orchestrator.assembly.access import Access
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
@@ -25,8 +26,14 @@ class Clients:
         self, identity: Identity, guard: Callable[[Authorizer], Authorizer] = lambda authorizer: authorizer
     ) -> LocalClient:
         """A client that may do what `identity` may; `guard` may refuse more."""
-        providers = {("", "serviceaccounts", "token"): self._token}
+        providers = {
+            ("", "serviceaccounts", "token"): self._token,
+            (SUBJECTACCESSREVIEWS.group, SUBJECTACCESSREVIEWS.plural, ""): self._access_review,
+        }
         return LocalClient(self._registry, guard(self._access.authorizer), identity, providers)
+
+    async def _access_review(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
+        return await self._reviews.answer(SUBJECTACCESSREVIEWS, obj, namespace, identity)
 
     async def _token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
         return await self._reviews.token(namespace, name, obj, identity)

@@ -18,6 +18,7 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.client.leader import Elector, OnlyLeader
 from orchestrator.client.local import LocalClient
 from orchestrator.controllers.all import build
+from orchestrator.controllers.certificatesigning import Sign
 from orchestrator.informer.cache import Informers, Subscription
 from orchestrator.informer.controller import Runner
 from orchestrator.scheduler.scheduler import Scheduler
@@ -27,11 +28,13 @@ SCHEDULER, CONTROLLERS = "kube-scheduler", "kube-controller-manager"
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What controllers need to know of the cluster. `beside` runs where they run, such as etcd's compaction."""
+    """What controllers need to know of the cluster. `sign` is the authority's; `beside` runs where they run, such as
+    etcd's compaction."""
 
     table: ResourceTable
     ca_pem: str
     pod_cidr: str
+    sign: Sign
     beside: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
 
 
@@ -113,8 +116,9 @@ class Deciders:
         client, cluster = self._client(CONTROLLERS), self._cluster
         recorder = recorder_of(client, CONTROLLERS, "", self._controlling, self._clock)
         controllers = build(
-            client, self._clock, recorder, cluster.table, ca_pem=cluster.ca_pem, pod_cidr=cluster.pod_cidr
-        )
+            client, self._clock, recorder, cluster.table,
+            ca_pem=cluster.ca_pem, pod_cidr=cluster.pod_cidr, sign=cluster.sign,
+        )  # fmt: skip
         for controller in controllers:
             Runner(controller, self._informers, self._controlling, self._clock).start()
         for name, run in cluster.beside:

@@ -24,5 +24,6 @@ def command() -> None:
         ResourceTable(),
         ca_pem="",
         pod_cidr="10.42.0.0/16",
+        sign=lambda request, usages, life_s: b"",
     )
     click.echo(graph(controllers))

@@ -7,6 +7,9 @@ from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.controllers.apiservice import ApiServiceController
+from orchestrator.controllers.certificateapproving import CertificateApprovingController
+from orchestrator.controllers.certificatecleaning import CertificateCleaningController
+from orchestrator.controllers.certificatesigning import CertificateSigningController, Sign
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.cronjob import CronJobController
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
@@ -39,16 +42,20 @@ from orchestrator.informer.controller import Controller
 
 
 def build(
-    client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable, *, ca_pem: str, pod_cidr: str
-) -> list[Controller]:
+    client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable, *,
+    ca_pem: str, pod_cidr: str, sign: Sign,
+) -> list[Controller]:  # fmt: skip
     """Every controller, in the order of the flow: definitions, accounts, nodes, workloads, endpoints, clean-up.
 
-    `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes.
+    `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes; `sign` makes certificates with the CA's key.
     """
     return [
         CustomResourceDefinitionController(client, clock, recorder, table),
         ApiServiceController(client, clock, recorder, table),
         ClusterRoleAggregationController(client, clock, recorder),
+        CertificateApprovingController(client, clock, recorder),
+        CertificateSigningController(client, clock, recorder, sign),
+        CertificateCleaningController(client, clock, recorder),
         ServiceAccountController(client, clock, recorder),
         RootCaPublisher(client, clock, recorder, ca_pem),
         NodeIpamController(client, clock, recorder, pod_cidr),

@@ -8,7 +8,7 @@ of its life left. Called by `daemon` at start and by its renewal task.
 import datetime
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orchestrator.base.clock import Clock
 from orchestrator.base.errors import StartupError
+from orchestrator.pki.requests import extended
 
 CA_LIFE_DAYS = 3650
 LEAF_LIFE_DAYS = 365
@@ -79,6 +81,18 @@ class Authority:
         _write(pair.certificate, self._sign(spec, key).public_bytes(serialization.Encoding.PEM))
         return pair, True
 
+    def sign(self, request_pem: bytes, usages: Iterable[str], life_s: float) -> bytes:
+        """The PEM certificate for a request, valid from five minutes ago for `life_s`, but not longer than the CA.
+
+        Raises `ValueError` for what is no request.
+        """
+        request = x509.load_pem_x509_csr(request_pem)
+        ends = min(self._now() + datetime.timedelta(seconds=life_s), self._certificate.not_valid_after_utc)
+        builder = self._builder(request.subject, self._certificate.subject, request.public_key(), ends)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        made = extended(builder, request, usages).sign(self._key, hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.PEM)
+
     def _refuse_second_ca(self) -> None:
         """Certificates without their CA's key: a new CA would silently lock every client out."""
         issued = sorted(path.name for path in self._directory.glob("*.crt") if path != self.pair.certificate)
@@ -93,7 +107,7 @@ class Authority:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orchestrator-ca")])
         public = key.public_key()
         certificate = (
-            self._builder(name, name, public, CA_LIFE_DAYS)
+            self._builder(name, name, public, self._in_days(CA_LIFE_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_key_usage(ca=True), critical=True)
             .sign(key, hashes.SHA256())
@@ -135,7 +149,9 @@ class Authority:
 
     def _sign(self, spec: CertificateSpec, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         builder = (
-            self._builder(_subject(spec), self._certificate.subject, key.public_key(), LEAF_LIFE_DAYS)
+            self._builder(
+                _subject(spec), self._certificate.subject, key.public_key(), self._in_days(LEAF_LIFE_DAYS)
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([_USAGE[usage] for usage in spec.usages]), critical=False)
@@ -146,10 +162,17 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
     def _builder(
-        self, subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+        self,
+        subject: x509.Name,
+        issuer: x509.Name,
+        public: CertificatePublicKeyTypes,
+        ends: datetime.datetime,
     ) -> x509.CertificateBuilder:
         now = self._now()
-        issuer_key = public if subject == issuer else self._key.public_key()
+        own = subject == issuer
+        issuer_key = (
+            public if isinstance(public, ec.EllipticCurvePublicKey) and own else self._key.public_key()
+        )
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -157,10 +180,13 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=days))
+            .not_valid_after(ends)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
         )
+
+    def _in_days(self, days: int) -> datetime.datetime:
+        return self._now() + datetime.timedelta(days=days)
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock.now_s(), datetime.UTC)
