@@ -104,13 +104,19 @@ class Cluster:
 
 
 @asynccontextmanager
-async def served(directory: Path, schemas: Schemas, disk: Disk | None = None) -> AsyncIterator[Cluster]:
-    """A server on a free port, with its data in `directory`."""
+async def served(
+    directory: Path,
+    schemas: Schemas,
+    disk: Disk | None = None,
+    service_cidr: str = "10.43.0.0/16",
+    node_ports: range = range(30000, 32768),
+) -> AsyncIterator[Cluster]:
+    """A server on a free port, with its data in `directory`; Services get addresses and ports of these ranges."""
     clock, rng, table = SystemClock(), random.Random(7), ResourceTable()
     store = await LogStore.open(directory / "store", clock, disk=disk)
     metrics = Metrics()
     metrics.registry.register(StoreCollector(store.stats))
-    strategies = built_in("10.43.0.0/16", range(30000, 32768), clock, rng)
+    strategies = built_in(service_cidr, node_ports, clock, rng)
     registry = Registry(store, table, schemas, strategies, AdmissionChain([]), clock, rng)
     ca = Authority(directory / "pki", clock)
     server, _ = ca.ensure("server", CertificateSpec("api", (), ("127.0.0.1",), ("server",)))

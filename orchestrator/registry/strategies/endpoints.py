@@ -1,11 +1,10 @@
 """Endpoints and EndpointSlices."""
 
-import ipaddress
-
 from orchestrator.api import names
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
+from orchestrator.registry.strategies.addresses import validate_plain_address
 from orchestrator.registry.strategies.base import BaseStrategy, filled
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -31,7 +30,7 @@ class EndpointsStrategy(BaseStrategy):
                 found.append(causes.required(path, "must specify `addresses` or `notReadyAddresses`"))
             for field in ("addresses", "notReadyAddresses"):
                 for nth, entry in enumerate(subset.get(field) or ()):
-                    found += _validate_address(entry.get("ip", ""), f"{path}.{field}[{nth}].ip")
+                    found += validate_plain_address(entry.get("ip", ""), f"{path}.{field}[{nth}].ip")
             ports = subset.get("ports") or ()
             for nth, port in enumerate(ports):
                 found += _validate_port(port, f"{path}.ports[{nth}]", name_needed=len(ports) > 1)
@@ -74,23 +73,6 @@ def _default_ports(subset: Object) -> Object:
     return {**subset, "ports": [filled(port, {"protocol": "TCP"}) for port in subset["ports"]]}
 
 
-def _validate_address(address: str, field: str) -> list[Cause]:
-    """An address that other hosts can reach."""
-    found = causes.problems(field, address, names.is_ip_address(address))
-    if found:
-        return found
-    ip = ipaddress.ip_address(address)
-    for property_name, text in (
-        ("is_unspecified", "may not be unspecified (0.0.0.0 or ::)"),
-        ("is_loopback", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        ("is_link_local", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
-        ("is_multicast", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
-    ):
-        if getattr(ip, property_name):
-            found.append(causes.invalid_value(field, address, text))
-    return found
-
-
 def _validate_port(port: Object, field: str, *, name_needed: bool) -> list[Cause]:
     found: list[Cause] = []
     name = port.get("name")
@@ -114,7 +96,7 @@ def _validate_endpoint(endpoint: Object, field: str, kind: str) -> list[Cause]:
         if kind == "FQDN":
             found += causes.problems(path, address, names.is_dns1123_subdomain(address))
             continue
-        problems = _validate_address(address, path)
+        problems = validate_plain_address(address, path)
         found += problems
         if not problems and (":" in address) != (kind == "IPv6"):
             found.append(causes.invalid_value(path, address, f"must be an {kind} address"))

@@ -42,7 +42,8 @@ class Pool:
         return None
 
     async def _draw_between(self, low: int, high: int, is_taken: IsTaken, held: set[str]) -> str | None:
-        for _ in range(_DRAWS):
+        # A short range is searched at once: it may well be full.
+        for _ in range(_DRAWS if high - low > 2 * _DRAWS else 0):
             text = self._text(self._rng.randrange(low, high))
             if await self._is_free(text, is_taken, held):
                 return text

@@ -16,14 +16,26 @@ from orchestrator.api.errors import Cause, Invalid, invalid
 from orchestrator.api.item import Object
 from orchestrator.api.resources import SERVICES, Resource
 from orchestrator.registry.strategies import causes
-from orchestrator.registry.strategies.base import BaseStrategy, filled, with_field
+from orchestrator.registry.strategies.base import BaseStrategy, filled
+from orchestrator.registry.strategies.service_changes import (
+    EXTERNAL,
+    HEADLESS,
+    draws_node_ports,
+    needs_cluster_ip,
+    needs_health_check_port,
+    settled,
+    with_families,
+)
 from orchestrator.registry.strategies.service_ranges import ip_pool, port_pool
-from orchestrator.registry.strategies.service_rules import validate_service
+from orchestrator.registry.strategies.service_rules import (
+    service_warnings,
+    validate_balancer_status,
+    validate_service,
+    validate_service_update,
+)
 from orchestrator.registry.strategy import IsTaken
 
-HEADLESS = "None"
 _TIMEOUT_S = 10_800
-_EXTERNAL = ("NodePort", "LoadBalancer")
 
 
 class ServiceStrategy(BaseStrategy):
@@ -43,53 +55,47 @@ class ServiceStrategy(BaseStrategy):
         return {"loadBalancer": {}}
 
     def default(self, obj: Object) -> Object:
-        spec = _default_spec(obj.get("spec") or {})
-        if spec["type"] != "ExternalName":
-            spec.setdefault("ipFamilyPolicy", "SingleStack")
-            spec.setdefault("ipFamilies", [self._family])
-        return {**obj, "spec": spec}
+        return {**obj, "spec": _default_spec(obj.get("spec") or {})}
 
     def prepare_create(self, obj: Object) -> Object:
         obj = super().prepare_create(obj)
         spec = obj["spec"]
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
-            return {**obj, "spec": {**spec, "clusterIPs": [spec["clusterIP"]]}}
-        return obj
+            spec = {**spec, "clusterIPs": [spec["clusterIP"]]}
+        return {**obj, "spec": with_families(spec, None, self._family)}
 
     def settle_update(self, new: Object, old: Object) -> Object:
         """What the client left out stays, what the new type does not need goes."""
-        spec, before = dict(new["spec"]), old.get("spec") or {}
-        _settle_cluster_ip(spec, before)
-        _settle_node_ports(spec, before)
-        if needs_health_check_port(spec):
-            if needs_health_check_port(before) and not spec.get("healthCheckNodePort"):
-                spec = with_field(spec, "healthCheckNodePort", before.get("healthCheckNodePort"))
-        elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
-            spec = with_field(spec, "healthCheckNodePort", None)
-        return {**new, "spec": _without_stale_fields(spec, before)}
+        before = old.get("spec") or {}
+        spec = with_families(settled(new["spec"], before), before, self._family)
+        new = {**new, "spec": spec}
+        if spec["type"] != "LoadBalancer" and (new.get("status") or {}).get("loadBalancer"):
+            new["status"] = {**new["status"], "loadBalancer": {}}
+        return new
+
+    def status_update(self, new: Object, old: Object) -> Object:
+        result = super().status_update(new, old)
+        status = result.get("status") or {}
+        entries = (status.get("loadBalancer") or {}).get("ingress")
+        if not entries:
+            return result
+        entries = [filled(entry, {"ipMode": "VIP"}) if entry.get("ip") else entry for entry in entries]
+        balancer = {**status["loadBalancer"], "ingress": entries}
+        return {**result, "status": {**status, "loadBalancer": balancer}}
 
     def validate_object(self, new: Object, old: Object | None) -> list[Cause]:
-        found = validate_service(new["spec"], None if old is None else old.get("spec") or {})
-        return found + self._validate_families(new["spec"])
+        spec, annotations = new["spec"], new["metadata"].get("annotations") or {}
+        found = [] if old is None else validate_service_update(spec, old.get("spec") or {})
+        return found + validate_service(spec, annotations, self._family)
 
-    def _validate_families(self, spec: Object) -> list[Cause]:
-        found: list[Cause] = []
-        if spec["type"] == "ExternalName":
-            return found
-        policy = spec.get("ipFamilyPolicy")
-        found += causes.one_of(
-            "spec.ipFamilyPolicy", policy, ("SingleStack", "PreferDualStack", "RequireDualStack")
-        )
-        if policy == "RequireDualStack":
-            text = "this cluster is not configured for dual-stack services"
-            found.append(causes.invalid_value("spec.ipFamilyPolicy", policy, text))
-        for at, family in enumerate(spec.get("ipFamilies") or ()):
-            if family not in ("IPv4", "IPv6"):
-                found.append(causes.not_supported(f"spec.ipFamilies[{at}]", family, ("IPv4", "IPv6")))
-            elif family != self._family:
-                text = "not configured on this cluster"
-                found.append(causes.invalid_value(f"spec.ipFamilies[{at}]", family, text))
-        return found
+    def validate_status(self, new: Object, old: Object) -> list[Cause]:
+        balancer = (new.get("status") or {}).get("loadBalancer") or {}
+        return validate_balancer_status(balancer, (new.get("spec") or {}).get("type") or "")
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        if "spec" not in new:
+            return []
+        return service_warnings(new["spec"], new["metadata"].get("annotations") or {})
 
     def claims(self, obj: Object) -> frozenset[str]:
         spec = obj.get("spec") or {}
@@ -102,7 +108,7 @@ class ServiceStrategy(BaseStrategy):
         spec = new["spec"]
         if needs_cluster_ip(spec):
             spec = await self._allocate_ip(new, spec, is_taken, mine)
-        if needs_node_ports(spec) or needs_health_check_port(spec):
+        if spec["type"] in EXTERNAL:
             spec = await self._allocate_ports(new, spec, is_taken, mine)
         return new if spec is new["spec"] else {**new, "spec": spec}
 
@@ -138,8 +144,10 @@ class ServiceStrategy(BaseStrategy):
         held: set[str] = set()
         result = dict(spec)
         await self._check_ports(obj, spec, is_taken, mine, held)
-        if needs_node_ports(spec):
-            shared: dict[int, int] = {}
+        if draws_node_ports(spec):
+            shared = {
+                port["port"]: port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")
+            }
             ports = []
             for port in spec.get("ports") or ():
                 node_port = port.get("nodePort") or shared.get(port["port"])
@@ -188,21 +196,6 @@ def _refused(obj: Object, cause: Cause) -> Invalid:
     return invalid("", "Service", obj["metadata"].get("name", ""), (cause,))
 
 
-def needs_cluster_ip(spec: Object) -> bool:
-    return spec.get("type") != "ExternalName"
-
-
-def needs_node_ports(spec: Object) -> bool:
-    kind = spec.get("type")
-    return kind == "NodePort" or (
-        kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
-    )
-
-
-def needs_health_check_port(spec: Object) -> bool:
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
-
-
 def _cluster_ips(spec: Object) -> list[str]:
     """The addresses a Service holds."""
     if not needs_cluster_ip(spec):
@@ -213,7 +206,7 @@ def _cluster_ips(spec: Object) -> list[str]:
 
 def _node_ports(spec: Object) -> list[int]:
     """The node ports a Service holds, that of its health check included."""
-    if spec.get("type") not in _EXTERNAL:
+    if spec.get("type") not in EXTERNAL:
         return []
     ports = [port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")]
     check = spec.get("healthCheckNodePort")
@@ -233,7 +226,7 @@ def _default_spec(spec: Object) -> Object:
     if spec.get("ports"):
         result["ports"] = [_default_port(port) for port in spec["ports"]]
     kind = result["type"]
-    if kind in _EXTERNAL or (kind == "ClusterIP" and result.get("externalIPs")):
+    if kind in EXTERNAL or (kind == "ClusterIP" and result.get("externalIPs")):
         result.setdefault("externalTrafficPolicy", "Cluster")
     if kind != "ExternalName":
         result.setdefault("internalTrafficPolicy", "Cluster")
@@ -247,69 +240,3 @@ def _default_port(port: Object) -> Object:
     if not result.get("targetPort"):
         result["targetPort"] = port.get("port")
     return result
-
-
-def _settle_cluster_ip(spec: Object, before: Object) -> None:
-    """Keep both spellings of the address alike, and the address itself where it is still needed."""
-    old_ip, old_ips = before.get("clusterIP"), before.get("clusterIPs")
-    if spec.get("clusterIP") != old_ip and spec.get("clusterIPs") in (None, [], old_ips):
-        _set(spec, "clusterIPs", [spec["clusterIP"]] if spec.get("clusterIP") else None)
-    elif spec.get("clusterIP") and not spec.get("clusterIPs"):
-        spec["clusterIPs"] = [spec["clusterIP"]]
-    if needs_cluster_ip(spec):
-        if needs_cluster_ip(before) and not spec.get("clusterIP"):
-            _set(spec, "clusterIP", old_ip)
-            _set(spec, "clusterIPs", old_ips)
-    elif needs_cluster_ip(before) and spec.get("clusterIP") == old_ip:
-        for field in ("clusterIP", "clusterIPs"):
-            spec.pop(field, None)
-
-
-def _settle_node_ports(spec: Object, before: Object) -> None:
-    ports, old_ports = spec.get("ports") or [], before.get("ports") or []
-    if needs_node_ports(spec) and needs_node_ports(before):
-        known = {(port.get("protocol"), port["port"]): port.get("nodePort") for port in old_ports}
-        used = {(port.get("protocol"), port.get("nodePort")) for port in ports}
-        spec["ports"] = [
-            port
-            if port.get("nodePort") or (port.get("protocol"), _known(port, known)) in used
-            else with_field(port, "nodePort", _known(port, known))
-            for port in ports
-        ]
-    elif needs_node_ports(before) and spec.get("type") not in _EXTERNAL:
-        old = {port.get("nodePort") for port in old_ports}
-        spec["ports"] = [
-            with_field(port, "nodePort", None) if port.get("nodePort") in old else port for port in ports
-        ]
-
-
-def _known(port: Object, known: dict[tuple[str | None, int], int | None]) -> int | None:
-    return known.get((port.get("protocol"), port.get("port", 0)))
-
-
-_OF_TYPES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("externalTrafficPolicy", _EXTERNAL),
-    ("allocateLoadBalancerNodePorts", ("LoadBalancer",)),
-    ("loadBalancerClass", ("LoadBalancer",)),
-    ("ipFamilies", ("ClusterIP", "NodePort", "LoadBalancer")),
-    ("ipFamilyPolicy", ("ClusterIP", "NodePort", "LoadBalancer")),
-    ("internalTrafficPolicy", ("ClusterIP", "NodePort", "LoadBalancer")),
-)
-
-
-def _without_stale_fields(spec: Object, before: Object) -> Object:
-    """Drop fields that belonged to the old type and were not changed by the client."""
-    for field, types in _OF_TYPES:
-        if spec["type"] in types or (field == "externalTrafficPolicy" and spec.get("externalIPs")):
-            continue
-        if field in spec and spec[field] == before.get(field):
-            spec = with_field(spec, field, None)
-    return spec
-
-
-def _set(spec: Object, field: str, value: object) -> None:
-    """Set or remove a field of a spec that is ours to change."""
-    if value is None:
-        spec.pop(field, None)
-    else:
-        spec[field] = value
