@@ -16,6 +16,7 @@ from orchestrator.api.selectors import Selector, from_label_selector, from_set
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry.custom_scale import Paths, custom_scale, with_replicas
+from orchestrator.registry.eviction import Evictions
 from orchestrator.registry.patching import Patch
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
@@ -33,6 +34,7 @@ class Subresources:
         self._views = views
         self._writer = writer
         self._clock = clock
+        self._evictions = Evictions(storage, writer, clock)
 
     # ── pods/binding ────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,16 +65,15 @@ class Subresources:
     async def evict(
         self, namespace: str, name: str, eviction: Object, options: WriteOptions, identity: Identity
     ) -> Deleted:
-        """Delete the pod with the options that the eviction carries."""
+        """Delete the pod, within its disruption budget, with the options that the eviction carries."""
         if eviction.get("apiVersion") == "policy/v1beta1":  # the same fields; older clients ask with it
             eviction = {**eviction, "apiVersion": "policy/v1"}
         eviction, _ = self._writer.checked_kind(EVICTION, eviction, options)
         if (eviction["metadata"].get("name") or name) != name:
             raise BadRequest("name in URL does not match name in Eviction object")
         where = Target(PODS, namespace, name, options, identity, "eviction")
-        return await self._writer.delete(
-            where, delete_options(eviction.get("deleteOptions"), options.dry_run)
-        )
+        wanted = delete_options(eviction.get("deleteOptions"), options.dry_run)
+        return await self._evictions.evict(where, wanted)
 
     # ── namespaces/finalize ─────────────────────────────────────────────────────────────────────────────
 

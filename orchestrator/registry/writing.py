@@ -409,7 +409,7 @@ class Writer:
     async def _delete(self, target: Target, entry: Entry, options: DeleteOptions) -> Deleted | None:
         old = target.opened(entry)
         wanted = {"uid": options.uid, "resourceVersion": options.resource_version}
-        self._check_deletion_preconditions(target, wanted, old["metadata"])
+        self.check_deletion_preconditions(target, wanted, old["metadata"])
         await self._admission.admit(self._request(target, None, old))
         strategy = self._strategy(target.resource)
         grace_s = strategy.grace_period_s(old, options.grace_period_s)
@@ -512,7 +512,8 @@ class Writer:
         if wanted and wanted not in ("0", current["resourceVersion"]):
             raise conflict(resource.group, resource.plural, target.name, MODIFIED)
 
-    def _check_deletion_preconditions(self, target: Target, wanted: Object, current: Object) -> None:
+    def check_deletion_preconditions(self, target: Target, wanted: Object, current: Object) -> None:
+        """Raises `Conflict`; `wanted` has the `uid` and `resourceVersion` that a deletion names, or empty texts."""
         resource = target.resource
         uid, version = wanted["uid"], wanted["resourceVersion"]
         texts = []
