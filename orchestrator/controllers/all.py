@@ -13,6 +13,7 @@ from orchestrator.controllers.certificatesigning import CertificateSigningContro
 from orchestrator.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from orchestrator.controllers.cronjob import CronJobController
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
+from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
@@ -64,6 +65,7 @@ def build(
         DeploymentController(client, clock, recorder),
         ReplicaSetController(client, clock, recorder),
         StatefulSetController(client, clock, recorder),
+        DaemonSetController(client, clock, recorder),
         JobController(client, clock, recorder),
         CronJobController(client, clock, recorder),
         TtlAfterFinishedController(client, clock, recorder),
