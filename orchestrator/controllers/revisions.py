@@ -26,6 +26,7 @@ from orchestrator.controllers.objects import (
     controller_index,
     controller_of,
     controller_reference,
+    with_value,
     without,
 )
 from orchestrator.controllers.selecting import orphan_index, orphans_for, selector_of
@@ -95,6 +96,18 @@ class History:
     async def renumber(self, key: str, revision: Object, number: int) -> Object:
         """Rule 4: the revision under another number."""
         written = await self._client.update(CONTROLLERREVISIONS, {**revision, "revision": number})
+        self._freshness.wrote(key, self._informer, written)
+        return written
+
+    async def labelled(self, key: str, revision: Object) -> Object:
+        """The revision, with its name as the hash that pods carry if somebody took that label away."""
+        labels = revision["metadata"].get("labels") or {}
+        if HASH_LABEL in labels:
+            return revision
+        new = with_value(
+            revision, ("metadata", "labels"), {**labels, HASH_LABEL: revision["metadata"]["name"]}
+        )
+        written = await self._client.update(CONTROLLERREVISIONS, new)
         self._freshness.wrote(key, self._informer, written)
         return written
 

@@ -36,6 +36,7 @@ from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.local import LocalClient
+from orchestrator.controllers.daemonnodes import target_of
 from orchestrator.controllers.views import pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.controller import Controller, Runner
@@ -54,7 +55,7 @@ class AllowAll:
 
 
 class Kubelet:
-    """Runs every pod at once, on the node it has or else on `n1`. `hold` keeps pods as they are."""
+    """Runs every pod at once, on the node it has or names or else on `n1`. `hold` keeps pods as they are."""
 
     name = "kubelet"
     watches = (PODS,)
@@ -78,7 +79,8 @@ class Kubelet:
             if meta.deletion_timestamp:
                 await self._client.delete(PODS, meta.name, meta.namespace, DeleteOptions(grace_period_s=0))
             elif not view.spec.node_name:
-                target = {"metadata": {"name": meta.name}, "target": {"kind": "Node", "name": "n1"}}
+                node = {"kind": "Node", "name": target_of(item) or "n1"}
+                target = {"metadata": {"name": meta.name}, "target": node}
                 await self._client.create(PODS, target, meta.namespace, subresource="binding", name=meta.name)
             elif not view.status.pod_ip:
                 address = f"10.42.0.{next(self._addresses)}"
