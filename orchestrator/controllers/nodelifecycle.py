@@ -6,10 +6,13 @@
 3. Taints follow the conditions: not-ready (Ready False) and unreachable (Ready Unknown) with NoSchedule and
    NoExecute, pressures, missing network and `spec.unschedulable` with NoSchedule. They go when the
    condition does. Other taints are nobody's business here.
-4. Pods of a silent node are marked not ready, so that Services drop them; those of a node that reports itself
+4. NoExecute comes one node after the other, as the zone's state allows, and not at all, those present gone, while
+   every zone is down (`zones`). After that every node has a full grace period again.
+5. Pods of a silent node are marked not ready, so that Services drop them; those of a node that reports itself
    not ready are marked once, because its agent keeps their status itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.api.errors import NotFound
@@ -22,6 +25,7 @@ from orchestrator.client.interface import Client
 from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.objects import find_condition, with_value
 from orchestrator.controllers.views import node_index, pod_view
+from orchestrator.controllers.zones import Zones
 from orchestrator.informer.cache import Informers
 from orchestrator.informer.queue import WorkQueue
 from orchestrator.scheduler.rules.tolerations import NOT_READY, UNREACHABLE, UNSCHEDULABLE
@@ -58,6 +62,7 @@ class NodeLifecycleController:
         self._beats: dict[str, float] = {}
         """When each node was last heard of, on the monotonic clock."""
         self._was_ready: set[str] = set()
+        self._zones = Zones()
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -77,7 +82,7 @@ class NodeLifecycleController:
             return LAG_S
         node, now_s = item.object, self._clock.now_s()
         silent_s = self._clock.monotonic_s() - self._beats.setdefault(key, self._clock.monotonic_s())
-        steps = plan(node, silent_s, self._grace_s, now_s)
+        steps = plan(node, silent_s, self._grace_s, now_s, self._pace(key))
         node = await self._write(key, node, steps)
         if steps.ready == "True":
             self._was_ready.add(key)
@@ -85,6 +90,15 @@ class NodeLifecycleController:
             await self._unready_pods(key)
             self._was_ready.discard(key)
         return steps.look_again_s
+
+    def _pace(self, key: str) -> "Pace":
+        """Rule 4 for this node."""
+
+        def take() -> float:
+            left_s = self._zones.turn(key, self._clock.monotonic_s())
+            return self._grace_s if left_s is None else left_s
+
+        return Pace(self._zones.all_down, take)
 
     def _lease_changed(self, old: Item | None, new: Item | None) -> None:
         if new is None or new.meta.namespace != LEASE_NAMESPACE:
@@ -99,6 +113,17 @@ class NodeLifecycleController:
         if new is not None and (old is None or _heartbeat(old) != _heartbeat(new)):
             self._beats[new.meta.name] = self._clock.monotonic_s()
         self._queue.add(item.meta.name)
+        self._note(item.meta.name, new)
+
+    def _note(self, name: str, new: Item | None) -> None:
+        """What a change of one node means for the others."""
+        before = self._zones.all_down
+        if not (self._zones.forget(name) if new is None else self._zones.note(new, _is_ready(new))):
+            return
+        if before and not self._zones.all_down:
+            self._beats = dict.fromkeys(self._beats, self._clock.monotonic_s())
+        for node in self._nodes.list():
+            self._queue.add(node.meta.name)
 
     async def _write(self, key: str, node: Object, steps: "Plan") -> Object:
         """Conditions, then taints, each if it changed."""
@@ -118,7 +143,7 @@ class NodeLifecycleController:
         return node
 
     async def _unready_pods(self, node: str) -> None:
-        """Rule 4. Raises what keeps a pod from being marked, so that the node is looked at again."""
+        """Rule 5. Raises what keeps a pod from being marked, so that the node is looked at again."""
         now = timestamp(self._clock.now_s())
         for item in self._pods.by_index("node", node):
             view = pod_view(item)
@@ -136,8 +161,15 @@ class NodeLifecycleController:
 
 
 def _heartbeat(item: Item) -> str:
-    ready = find_condition((item.object.get("status") or {}).get("conditions") or [], "Ready")
-    return (ready or {}).get("lastHeartbeatTime") or ""
+    return _ready(item).get("lastHeartbeatTime") or ""
+
+
+def _is_ready(item: Item) -> bool:
+    return bool(_ready(item).get("status") == "True")
+
+
+def _ready(item: Item) -> Object:
+    return find_condition((item.object.get("status") or {}).get("conditions") or [], "Ready") or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +182,48 @@ class Plan:
     look_again_s: float | None
 
 
-def plan(node: Object, silent_s: float, grace_s: float, now_s: float) -> Plan:
-    """Rules 2 and 3 for a node that was last heard of `silent_s` ago."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Whether nodes keep their pods whatever happens; seconds until this one may lose them, 0 takes its turn."""
+
+    off: bool = False
+    take: Callable[[], float] = lambda: 0.0
+
+
+def plan(node: Object, silent_s: float, grace_s: float, now_s: float, pace: Pace) -> Plan:
+    """Rules 2 to 4 for a node that was last heard of `silent_s` ago."""
     old = (node.get("status") or {}).get("conditions") or []
     now = timestamp(now_s)
     conditions = _unknown(node, old, now) if silent_s >= grace_s else old
     taints_old = (node.get("spec") or {}).get("taints") or []
-    taints = wanted_taints(node, conditions, taints_old, now)
+    wanted, wait_s = _in_turn(wanted_taints(node, conditions), taints_old, pace)
+    taints = _merged(wanted, taints_old, now)
     ready = find_condition(conditions, "Ready")
+    left_s = grace_s - silent_s if silent_s < grace_s else grace_s
     return Plan(
         conditions if conditions != old else None,
         taints if taints != taints_old else None,
         ready["status"] if ready is not None else "",
-        grace_s - silent_s if silent_s < grace_s else grace_s,
+        min(left_s, wait_s or left_s),
     )
+
+
+Place = tuple[str, str]
+"""Key and effect of a taint."""
+
+
+def _in_turn(wanted: list[Place], old: list[Object], pace: Pace) -> tuple[list[Place], float]:
+    """Rule 4: what of `wanted` may be there now, and seconds until the rest may, 0 where nothing is to come.
+
+    A node that is being emptied already needs no turn when its taint changes from one to the other.
+    """
+    others = [place for place in wanted if place[1] != "NoExecute"]
+    if others == wanted or pace.off:
+        return others, 0.0
+    if any(taint["effect"] == "NoExecute" and taint["key"] in (NOT_READY, UNREACHABLE) for taint in old):
+        return wanted, 0.0
+    wait_s = pace.take()
+    return (others, wait_s) if wait_s > 0 else (wanted, 0.0)
 
 
 def _unknown(node: Object, conditions: list[Object], now: str) -> list[Object]:
@@ -192,8 +252,8 @@ def _unknown(node: Object, conditions: list[Object], now: str) -> list[Object]:
     return result
 
 
-def wanted_taints(node: Object, conditions: list[Object], old: list[Object], now: str) -> list[Object]:
-    """Rule 3: taints of others first, as they were; ours keep the time when they were added."""
+def wanted_taints(node: Object, conditions: list[Object]) -> list[Place]:
+    """Rule 3."""
     wanted = []
     if (node.get("spec") or {}).get("unschedulable"):
         wanted.append((UNSCHEDULABLE, "NoSchedule"))
@@ -203,6 +263,11 @@ def wanted_taints(node: Object, conditions: list[Object], old: list[Object], now
             wanted.append((key, "NoSchedule"))
         if key in (NOT_READY, UNREACHABLE):
             wanted.append((key, "NoExecute"))
+    return wanted
+
+
+def _merged(wanted: list[Place], old: list[Object], now: str) -> list[Object]:
+    """Taints of others first, as they were; ours keep the time when they were added."""
     present = [(taint["key"], taint["effect"]) for taint in old]
     kept = [
         taint for taint, place in zip(old, present, strict=True) if place in wanted or place not in _MANAGED

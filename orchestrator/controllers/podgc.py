@@ -3,8 +3,10 @@
 1. Orphaned: bound to a node that does not exist, in the cache and live, for 40 s in a row. Such a pod is marked
    Failed (unless finished) with the condition DisruptionTarget, then removed without grace, since no agent
    would confirm.
-2. Terminated: beyond 12,500 finished pods the oldest are removed.
+2. Terminated: beyond 12,500 finished pods the oldest are removed, evicted ones first.
 3. Unscheduled and terminating: removed without grace.
+4. Terminating on a node that is not ready and that an operator declared out of service by a taint: removed without
+   grace, marked as orphaned ones are.
 
 Keys: `node/<name>`, `terminated`, `unscheduled`.
 """
@@ -17,12 +19,14 @@ from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers.objects import find_condition
 from orchestrator.controllers.views import node_index, pod_view
 from orchestrator.informer.cache import Informers
 from orchestrator.informer.queue import WorkQueue
 
 QUARANTINE_S = 40.0
 TERMINATED_MAX = 12_500
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _NODE = "node/"
 
 
@@ -60,7 +64,8 @@ class PodGarbageCollector:
         if new is None:
             return
         node = pod_view(new).spec.node_name
-        if node and self._nodes.get(node) is None:
+        item = self._nodes.get(node) if node else None
+        if node and (item is None or (new.meta.deletion_timestamp and is_out_of_service(item.object))):
             self._queue.add(_NODE + node)
         for key in podgc_index(new):
             if old is None or old is new or key not in podgc_index(old):
@@ -69,11 +74,15 @@ class PodGarbageCollector:
     def _node_changed(self, old: Item | None, new: Item | None) -> None:
         if new is None and old is not None:
             self._queue.add(_NODE + old.meta.name)
+        elif new is not None and is_out_of_service(new.object):
+            self._queue.add(_NODE + new.meta.name)
 
     async def _orphaned(self, node: str) -> float | None:
-        pods = self._pods.by_index("node", node)
-        if not pods or self._nodes.get(node) is not None:
+        pods, item = self._pods.by_index("node", node), self._nodes.get(node)
+        if not pods or item is not None:
             self._absent_since.pop(node, None)
+            if item is not None and is_out_of_service(item.object):
+                await self._abandon([pod for pod in pods if pod.meta.deletion_timestamp])
             return None
         now_s = self._clock.monotonic_s()
         left_s = self._absent_since.setdefault(node, now_s) + QUARANTINE_S - now_s
@@ -81,10 +90,14 @@ class PodGarbageCollector:
             return left_s
         if await self._exists(node):
             return None
+        await self._abandon(pods)
+        return None
+
+    async def _abandon(self, pods: list[Item]) -> None:
+        """Remove pods whose agent will never say that they ended."""
         for pod in pods:
             await self._fail(pod)
             await self._remove(pod)
-        return None
 
     async def _exists(self, node: str) -> bool:
         try:
@@ -124,8 +137,22 @@ def surplus(pods: list[Item], limit: int) -> list[Item]:
     """Rule 2: the oldest finished pods beyond `limit`; 0 or less keeps all."""
     if limit <= 0 or len(pods) <= limit:
         return []
-    oldest_first = sorted(pods, key=lambda pod: (pod_view(pod).metadata.creation_timestamp, pod.meta.name))
-    return oldest_first[: len(pods) - limit]
+    return sorted(pods, key=_value)[: len(pods) - limit]
+
+
+def _value(pod: Item) -> tuple[bool, str, str]:
+    """What goes first is worth least."""
+    evicted = b'"Evicted"' in pod.raw and (pod.object.get("status") or {}).get("reason") == "Evicted"
+    return not evicted, pod_view(pod).metadata.creation_timestamp, pod.meta.name
+
+
+def is_out_of_service(node: Object) -> bool:
+    """Rule 4."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    if not any(taint["key"] == OUT_OF_SERVICE for taint in taints):
+        return False
+    ready = find_condition((node.get("status") or {}).get("conditions") or [], "Ready")
+    return ready is None or ready["status"] != "True"
 
 
 def failed(now: str) -> Object:

@@ -4,7 +4,8 @@ from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import LEASES, NAMESPACES, NODES, PODS
 from orchestrator.api.times import timestamp
-from orchestrator.controllers.nodelifecycle import NodeLifecycleController, plan
+from orchestrator.controllers.nodelifecycle import NodeLifecycleController, Pace
+from orchestrator.controllers.nodelifecycle import plan as plan_at_pace
 from orchestrator.controllers.podgc import QUARANTINE_S, PodGarbageCollector, surplus
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.controllers.tainteviction import plan as plan_eviction
@@ -12,6 +13,10 @@ from orchestrator.controllers.tainteviction import plan as plan_eviction
 NOW_S = 1_700_000_000.0
 NOW = "2023-11-14T22:13:20Z"
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+
+
+def plan(node, silent_s, grace_s, now_s, pace=None):
+    return plan_at_pace(node, silent_s, grace_s, now_s, pace or Pace())
 
 
 def node(ready="True", taints=(), **spec) -> Object:
@@ -44,6 +49,21 @@ def taint(key, effect, **more) -> Object:
 def test_taints_follow_conditions(ready, silent_s, unschedulable, wanted):
     steps = plan(node(ready, unschedulable=unschedulable), silent_s, 40.0, NOW_S)
     assert [(t["key"], t["effect"]) for t in steps.taints or []] == wanted
+
+
+@pytest.mark.parametrize(
+    ("pace", "old", "wanted", "again_s"),
+    [
+        (Pace(), [], ["NoSchedule", "NoExecute"], 40.0),
+        (Pace(take=lambda: 7.0), [], ["NoSchedule"], 7.0),
+        (Pace(take=lambda: 7.0), [taint(NOT_READY, "NoExecute")], ["NoSchedule", "NoExecute"], 40.0),
+        (Pace(off=True), [taint(UNREACHABLE, "NoExecute")], ["NoSchedule"], 40.0),
+    ],
+)
+def test_nodes_are_emptied_one_after_the_other(pace, old, wanted, again_s):
+    steps = plan(node("Unknown", old), 50.0, 40.0, NOW_S, pace)
+    assert [(t["key"], t["effect"]) for t in steps.taints] == [(UNREACHABLE, effect) for effect in wanted]
+    assert steps.look_again_s == again_s
 
 
 def test_silence_makes_every_reported_condition_unknown():
@@ -87,6 +107,16 @@ def test_only_the_oldest_finished_pods_beyond_the_limit_go(pod_item):
     assert surplus(pods, 3) == surplus(pods, 0) == []
 
 
+def test_evicted_pods_go_before_older_ones(pod_item):
+    old = pod_item("old", meta={"creationTimestamp": "2023-11-14T01:00:00Z"})
+    evicted = pod_item(
+        "new",
+        meta={"creationTimestamp": "2023-11-14T02:00:00Z"},
+        status={"phase": "Failed", "reason": "Evicted"},
+    )
+    assert surplus([old, evicted], 1) == [evicted]
+
+
 @pytest.fixture
 async def watched(cluster):
     """A node `n1` with a lease and a ready pod `p` that tolerates silence for 60 s."""
@@ -95,6 +125,7 @@ async def watched(cluster):
     await cluster.start(*(make(cluster.client, cluster.clock, cluster.recorder) for make in controllers))
     await cluster.node("n1")
     await report(cluster)
+    await alive(cluster)
     await cluster.create(LEASES, {"metadata": {"name": "n1"}, "spec": {}}, "kube-node-lease")
     tolerations = [{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]
     spec = {"containers": [{"name": "c", "image": "i"}], "tolerations": tolerations}
@@ -103,7 +134,21 @@ async def watched(cluster):
     return cluster
 
 
-async def report(cluster, status="True") -> None:
+async def alive(cluster) -> None:
+    """Another node, in a zone of its own, that goes on: where all are down nobody is emptied."""
+    labels = {"topology.kubernetes.io/zone": "other"}
+    await cluster.create(NODES, {"metadata": {"name": "other", "labels": labels}})
+    await report(cluster, name="other")
+
+    async def beat() -> None:
+        while True:
+            await cluster.clock.sleep(5)
+            await report(cluster, name="other")
+
+    cluster.supervisor.serve("other", beat)
+
+
+async def report(cluster, status="True", name="n1") -> None:
     now = {"lastHeartbeatTime": timestamp(cluster.clock.now_s()), "lastTransitionTime": NOW}
     patch = {
         "status": {
@@ -112,7 +157,7 @@ async def report(cluster, status="True") -> None:
             ]
         }
     }
-    await cluster.client.patch(NODES, "n1", "", patch, type="strategic", subresource="status")
+    await cluster.client.patch(NODES, name, "", patch, type="strategic", subresource="status")
 
 
 async def renew(cluster, duration_s: float) -> None:
@@ -154,9 +199,9 @@ async def test_a_node_that_returns_loses_its_taints_and_keeps_its_pods(watched):
     await renew(watched, 100)
     ready, taints, _ = await state(watched)
     assert (ready, taints, len(await watched.pods())) == ("True", set(), 1)
-    before = watched.store.revision
+    kept = [await watched.client.get(NODES, "n1"), await watched.pods()]
     await renew(watched, 30)
-    assert watched.store.revision == before + 3  # the leases, nothing else
+    assert [await watched.client.get(NODES, "n1"), await watched.pods()] == kept
 
 
 async def test_a_node_that_reports_itself_not_ready_is_tainted_at_once(watched):
@@ -173,3 +218,21 @@ async def test_pods_of_a_node_that_is_gone_fail_and_are_removed_after_the_quaran
     assert len(await watched.pods()) == 1
     await watched.advance(10)
     assert await watched.pods() == []
+
+
+async def test_pods_leave_a_node_that_an_operator_declared_out_of_service(watched):
+    watched.kubelet.hold = lambda pod: True
+    await watched.patch(PODS, "p", {"metadata": {"finalizers": ["example.com/keep"]}})
+    await watched.client.delete(PODS, "p", "default", DeleteOptions(grace_period_s=600))
+    await report(watched, "False")
+    await watched.settle()
+    (pod,) = await watched.pods()
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 600
+    taints = (await watched.client.get(NODES, "n1"))["spec"].get("taints") or []
+    out = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute", "value": "nodeshutdown"}
+    await watched.client.patch(NODES, "n1", "", {"spec": {"taints": [*taints, out]}})
+    await watched.settle()
+    (pod,) = await watched.pods()
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 0
+    target = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    assert (pod["status"]["phase"], target["reason"]) == ("Failed", "DeletionByPodGC")
