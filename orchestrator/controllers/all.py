@@ -15,6 +15,7 @@ from orchestrator.controllers.cronjob import CronJobController
 from orchestrator.controllers.customresourcedefinition import CustomResourceDefinitionController
 from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.deployment import DeploymentController
+from orchestrator.controllers.disruption import DisruptionController
 from orchestrator.controllers.endpoints import EndpointsController
 from orchestrator.controllers.endpointslice import EndpointSliceController
 from orchestrator.controllers.endpointslicemirroring import EndpointSliceMirroringController
@@ -69,6 +70,7 @@ def build(
         JobController(client, clock, recorder),
         CronJobController(client, clock, recorder),
         TtlAfterFinishedController(client, clock, recorder),
+        DisruptionController(client, clock, recorder, table),
         ReplicationControllerController(client, clock, recorder),
         EphemeralVolumeController(client, clock, recorder),
         VolumeConsumer(client, clock, recorder),

@@ -54,12 +54,11 @@ from orchestrator.controllers.jobpods import (
 from orchestrator.controllers.jobpolicies import Failures
 from orchestrator.controllers.objects import controller_index, controller_of, split_key, with_value
 from orchestrator.controllers.pods import Failure, PodControl, slow_start
+from orchestrator.controllers.spacing import Spacing
 from orchestrator.controllers.views import pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
-SPACING_S = 0.1
-"""A Job is looked at no more often than this; the first change after a pause is answered at once."""
 _LOOSE = "pod:"
 """Keys of pods without a manager that carry the finalizer."""
 
@@ -85,10 +84,10 @@ class JobController:
         self._recorder = recorder
         self._freshness = Freshness()
         self._failures: dict[str, Failures] = {}
-        self._looked_s: dict[str, float] = {}
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
+        self._spacing = Spacing(queue, self._clock)
         self._jobs = informers.of(JOBS)
         self._pods = informers.of(PODS)
         self._control = PodControl(self._client, self._recorder, self._freshness, self._pods)
@@ -97,7 +96,7 @@ class JobController:
         self._pods.add_index("controller", controller_index)
         self._pods.add_index("job", job_index)
         self._pods.add_index("job-orphan", orphan_index)
-        self._jobs.on_change(lambda old, new: self._wake(key_of(new or old)))  # type: ignore[arg-type]
+        self._jobs.on_change(lambda old, new: self._spacing.wake(key_of(new or old)))  # type: ignore[arg-type]
         self._pods.on_change(self._pod_changed)
 
     async def reconcile(self, key: str) -> float | None:
@@ -114,7 +113,7 @@ class JobController:
             return None
         if (item.object["spec"].get("managedBy") or MANAGER) != MANAGER:
             return None
-        self._looked_s[key] = self._clock.monotonic_s()
+        self._spacing.looked(key)
         try:
             pods = await self._claimed(key, item)
             return LAG_S if pods is None else await self._look(key, item.object, pods)
@@ -123,12 +122,6 @@ class JobController:
 
     # ── Waking ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _wake(self, key: str) -> None:
-        """Rule 7: at once after a pause, else when the pause is over."""
-        last_s = self._looked_s.get(key)
-        wait_s = 0.0 if last_s is None else last_s + SPACING_S - self._clock.monotonic_s()
-        self._queue.add_after(key, wait_s)
-
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
         for item in (old, new):
             if item is None or (item is old and old is new):
@@ -136,7 +129,7 @@ class JobController:
             owner = controller_of(item.meta)
             if owner is not None:
                 if owner.kind == "Job":
-                    self._wake(f"{item.meta.namespace}/{owner.name}")
+                    self._spacing.wake(f"{item.meta.namespace}/{owner.name}")
             elif item is new:
                 self._orphan_changed(item)
 
@@ -144,7 +137,7 @@ class JobController:
         if TRACKING in pod.meta.finalizers:
             self._queue.add(_LOOSE + key_of(pod))
         for job in self._adopters(pod):
-            self._wake(key_of(job))
+            self._spacing.wake(key_of(job))
 
     def _adopters(self, pod: Item) -> list[Item]:
         """Jobs that may take a pod that nobody manages."""
@@ -158,7 +151,7 @@ class JobController:
 
     def _forget(self, key: str) -> None:
         self._failures.pop(key, None)
-        self._looked_s.pop(key, None)
+        self._spacing.forget(key)
         self._freshness.forget(key)
         self._control.forget(key)
 
