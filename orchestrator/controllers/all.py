@@ -7,6 +7,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
 from orchestrator.controllers.apiservice import ApiServiceController
+from orchestrator.controllers.attachdetach import AttachDetachController
 from orchestrator.controllers.certificateapproving import CertificateApprovingController
 from orchestrator.controllers.certificatecleaning import CertificateCleaningController
 from orchestrator.controllers.certificatesigning import CertificateSigningController, Sign
@@ -78,6 +79,7 @@ def build(
         LocalPathProvisioner(client, clock, recorder),
         PersistentVolumeController(client, clock, recorder),
         VolumeExpander(client, clock, recorder),
+        AttachDetachController(client, clock, recorder),
         EndpointSliceController(client, clock, recorder),
         EndpointsController(client, clock, recorder),
         EndpointSliceMirroringController(client, clock, recorder),
