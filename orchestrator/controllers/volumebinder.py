@@ -215,9 +215,10 @@ class VolumeBinder:
 
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
         """A pod that appeared or got its node changes what a claim waits for."""
-        if new is None or (old is not None and pod_view(old).spec == pod_view(new).spec):
+        keys = claim_index(new) if new is not None else ()
+        if new is None or not keys or (old is not None and pod_view(old).spec == pod_view(new).spec):
             return
-        for key in claim_index(new):
+        for key in keys:
             self._queue.add(key)
 
 

@@ -104,9 +104,10 @@ class VolumeConsumer:
         return Place(node.meta.name, node.labels) if node is not None else None
 
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
-        if new is None or (old is not None and pod_view(old).spec == pod_view(new).spec):
+        keys = claim_index(new) if new is not None else ()
+        if new is None or not keys or (old is not None and pod_view(old).spec == pod_view(new).spec):
             return
-        for key in claim_index(new):
+        for key in keys:
             self._queue.add(key)
 
     def _claim_changed(self, old: Item | None, new: Item | None) -> None:
