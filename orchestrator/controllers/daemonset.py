@@ -6,7 +6,7 @@
    revision back, and pods that still have it are not replaced. A second revision of one template goes.
 3. Each node that fits (see `daemonnodes`) has one pod, each that does not may keep it as long as no taint drives it
    away. Pods name their node and are bound by the scheduler.
-4. A pod that ended is deleted, a failed one with back-off per node: 1 s, doubling to 15 minutes, anew with each template.
+4. A pod that ended is deleted, a failed one with back-off per node (1 s, doubling to 15 minutes), anew per template.
 5. RollingUpdate replaces pods of older templates within maxUnavailable and maxSurge, OnDelete none.
 6. Status counts nodes: desired, current, misscheduled, ready, available (ready for minReadySeconds), updated.
 7. Revisions that no pod has go, the oldest first, beyond revisionHistoryLimit.

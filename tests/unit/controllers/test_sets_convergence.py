@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.api.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
+from orchestrator.api.resources import (
+    CONTROLLERREVISIONS,
+    DAEMONSETS,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    STATEFULSETS,
+)
+from orchestrator.controllers.daemonnodes import Placement, node_facts
+from orchestrator.controllers.daemonset import DaemonSetController
 from orchestrator.controllers.revisions import HASH_LABEL
 from orchestrator.controllers.statefulset import StatefulSetController
 from tests.unit.controllers.convergence import World, run, steps
@@ -110,6 +119,70 @@ class ParallelSets(StatefulSets):
     management = "Parallel"
 
 
+class DaemonSets(World):
+    """One DaemonSet on three nodes that are tainted and labelled back and forth."""
+
+    def controllers(self, client):
+        return [DaemonSetController(client, self.clock, self.recorder)]
+
+    async def begin(self):
+        for name in ("n1", "n2", "n3"):
+            await self.cluster.node(name)
+        spec = {"selector": {"matchLabels": LABELS}, "template": template("v1"), "revisionHistoryLimit": 1}
+        await self.cluster.create(DAEMONSETS, {"metadata": {"name": "agent"}, "spec": spec})
+
+    async def do_spec(self, spec):
+        await self.cluster.patch(DAEMONSETS, "agent", {"spec": spec}, type="strategic")
+
+    async def do_image(self, image):
+        await self.do_spec(template_patch(image))
+
+    async def do_taint(self, number, effect):
+        taints = [{"key": "k", "value": "v", "effect": effect}] if effect else None
+        await self.cluster.client.patch(NODES, f"n{number}", "", {"spec": {"taints": taints}})
+
+    async def do_label(self, number, value):
+        await self.cluster.client.patch(NODES, f"n{number}", "", {"metadata": {"labels": {"zone": value}}})
+
+    async def do_add_node(self, number):
+        await self.cluster.node(f"n{number}")
+
+    async def do_drop_revision(self, number):
+        revisions = await self.cluster.list(CONTROLLERREVISIONS)
+        for revision in revisions[number % max(len(revisions), 1) :][:1]:
+            await self.cluster.client.delete(CONTROLLERREVISIONS, revision["metadata"]["name"], "default")
+
+    async def do_copy_revision(self, number):
+        """A second revision of one template, as somebody may make one by hand."""
+        revisions = await self.cluster.list(CONTROLLERREVISIONS)
+        for old in revisions[number % max(len(revisions), 1) :][:1]:
+            meta = {key: old["metadata"][key] for key in ("labels", "ownerReferences")}
+            copy = {**old, "metadata": {**meta, "generateName": "copy-"}, "revision": old["revision"] + 1}
+            await self.cluster.create(CONTROLLERREVISIONS, copy)
+
+    async def final(self):
+        current = await self.cluster.get(DAEMONSETS, "agent")
+        placement = Placement(current["spec"]["template"])
+        fits = {
+            node.meta.name: placement.ask(node_facts(node))
+            for node in (await self.cluster.client.list(NODES)).items
+        }
+        mine = [
+            pod for pod in owned(await self.cluster.pods(), current) if pod["status"]["phase"] != "Failed"
+        ]
+        nodes = [pod["spec"]["nodeName"] for pod in mine]
+        assert {node for node, fit in fits.items() if fit.run} <= set(nodes)
+        assert all(fits[node].stay for node in nodes)
+        status, kind = current["status"], current["spec"]["updateStrategy"]["type"]
+        assert status["desiredNumberScheduled"] == status["currentNumberScheduled"]
+        assert status["desiredNumberScheduled"] == sum(fit.run for fit in fits.values())
+        assert status["observedGeneration"] == current["metadata"]["generation"]
+        if kind == "RollingUpdate" and all(map(ready, mine)):
+            assert len(set(nodes)) == len(nodes)
+            assert status.get("updatedNumberScheduled", 0) == status["desiredNumberScheduled"]
+            assert status.get("numberAvailable", 0) == status["desiredNumberScheduled"]
+
+
 def template_patch(image: str) -> dict:
     return {"template": {"spec": {"containers": [{"name": "main", "image": image}]}}}
 
@@ -143,3 +216,38 @@ own = (
 @given(script=steps(*own))
 def test_a_stateful_set_has_each_of_its_pods_in_the_end(world, script):
     run(world, script)
+
+
+daemon_spec = st.one_of(
+    st.builds(
+        lambda unavailable: {
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": 0}}
+        },
+        st.sampled_from([1, 2, "50%"]),
+    ),
+    st.just({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}),
+    st.just({"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}),
+    st.builds(lambda seconds: {"minReadySeconds": seconds}, st.sampled_from([0, 10])),
+    st.builds(
+        lambda selector: {"template": {"spec": {"nodeSelector": selector}}},
+        st.sampled_from([{"zone": "a"}, None]),
+    ),
+)
+daemon_steps = (
+    st.tuples(st.just("spec"), daemon_spec),
+    st.tuples(st.just("image"), st.sampled_from(["v1", "v2", "v3"])),
+    st.tuples(st.sampled_from(["drop_revision", "copy_revision"]), st.integers(0, 3)),
+    st.tuples(
+        st.just("taint"),
+        st.integers(1, 3),
+        st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule", ""]),
+    ),
+    st.tuples(st.just("label"), st.integers(1, 3), st.sampled_from(["a", "b"])),
+    st.tuples(st.just("add_node"), st.integers(4, 5)),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(script=steps(*daemon_steps))
+def test_a_daemon_set_has_a_pod_on_each_node_that_fits_in_the_end(script):
+    run(DaemonSets, script)
