@@ -42,7 +42,7 @@ class ConfigMapStrategy(BaseStrategy):
             found += causes.problems(f"binaryData[{key}]", key, names.is_config_map_key(key))
             size_bytes += len(_decoded(value, "ConfigMap"))
         if size_bytes > DATA_BYTES_MAX:
-            found.append(causes.too_long("data", DATA_BYTES_MAX))
+            found.append(causes.too_long("", DATA_BYTES_MAX))
         return found + _validate_frozen(new, old, ("data", "binaryData"))
 
 
@@ -104,6 +104,8 @@ def _validate_type(secret: Object, data: Object) -> list[Cause]:
             return []
         return [causes.required("data[username]"), causes.required("data[password]")]
     missing = [causes.required(f"data[{key}]") for key in _KEYS.get(kind, ()) if key not in data]
+    if kind == "kubernetes.io/ssh-auth" and data.get("ssh-privatekey") == "":
+        return [causes.required("data[ssh-privatekey]")]
     if not missing and kind.startswith("kubernetes.io/dockerc"):
         return _validate_json(data, _KEYS[kind][0])
     return missing

@@ -5,6 +5,7 @@ Deletion (phase Terminating, emptying) is done by the registry and the namespace
 
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
+from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import BaseStrategy, with_field
 from orchestrator.registry.strategies.meta import validate_finalizer
 from orchestrator.registry.strategy import IsTaken
@@ -27,6 +28,11 @@ class NamespaceStrategy(BaseStrategy):
             finalizers = [*finalizers, FINALIZER]
         return {**obj, "spec": {"finalizers": finalizers}}
 
+    def status_update(self, new: Object, old: Object) -> Object:
+        result = super().status_update(new, old)
+        status = result.get("status") or {}
+        return result if status.get("phase") else {**result, "status": {**status, "phase": "Active"}}
+
     def prepare_update(self, new: Object, old: Object, subresource: str) -> Object:
         if subresource == "finalize":
             metadata = new["metadata"]
@@ -41,6 +47,18 @@ class NamespaceStrategy(BaseStrategy):
         for at, name in enumerate((new.get("spec") or {}).get("finalizers") or ()):
             found += validate_finalizer(name, f"spec.finalizers[{at}]")
         return found
+
+    def validate_status(self, new: Object, old: Object) -> list[Cause]:
+        phase = (new.get("status") or {}).get("phase") or ""
+        ending = bool(new["metadata"].get("deletionTimestamp"))
+        if phase == ("Terminating" if ending else "Active"):
+            return []
+        text = (
+            "may only be 'Terminating' if `deletionTimestamp` is not empty"
+            if ending
+            else "may only be 'Active' if `deletionTimestamp` is empty"
+        )
+        return [causes.invalid_value("status.Phase", phase, text)]
 
     async def allocate(self, new: Object, old: Object | None, is_taken: IsTaken) -> Object:
         """The label once more: a generated name is known only now."""

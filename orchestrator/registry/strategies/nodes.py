@@ -31,8 +31,7 @@ class NodeStrategy(BaseStrategy):
     def validate_object(self, new: Object, old: Object | None) -> list[Cause]:
         spec = new.get("spec") or {}
         found = validate_taints(spec["taints"], "spec.taints") if spec.get("taints") else []
-        for at, cidr in enumerate(spec.get("podCIDRs") or ()):
-            found += causes.problems(f"spec.podCIDRs[{at}]", cidr, names.is_cidr(cidr))
+        found += _validate_ranges(spec.get("podCIDRs") or [])
         if old is None:
             return found + _validate_amounts(new.get("status") or {})
         before = old.get("spec") or {}
@@ -54,6 +53,20 @@ class NodeStrategy(BaseStrategy):
                 found.append(causes.duplicate(f"status.addresses[{at}]", entry))
             seen.add(key)
         return found
+
+
+def _validate_ranges(cidrs: list[str]) -> list[Cause]:
+    """At most one range of each family."""
+    field = "spec.podCIDRs"
+    found: list[Cause] = []
+    for at, cidr in enumerate(cidrs):
+        found += causes.problems(f"{field}[{at}]", cidr, names.is_cidr(cidr))
+    if len(cidrs) > 1 and len({":" in cidr for cidr in cidrs}) < len(cidrs):
+        text = "may specify no more than one CIDR for each IP family"
+        found.append(causes.invalid_value(field, cidrs, text))
+    return found + [
+        causes.duplicate(f"{field}[{at}]", cidr) for at, cidr in enumerate(cidrs) if cidr in cidrs[:at]
+    ]
 
 
 def _default_status(status: Object) -> Object:

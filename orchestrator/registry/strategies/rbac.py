@@ -1,5 +1,6 @@
 """Roles and bindings of `rbac.authorization.k8s.io`. A binding's roleRef never changes."""
 
+from orchestrator.api import names
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
@@ -48,8 +49,11 @@ class BindingStrategy(BaseStrategy):
         kinds = ("Role", "ClusterRole") if self.resource.namespaced else ("ClusterRole",)
         found = causes.one_of("roleRef.apiGroup", role.get("apiGroup"), (GROUP,))
         found += causes.one_of("roleRef.kind", role.get("kind", ""), kinds)
-        if not role.get("name"):
+        name = role.get("name")
+        if not name:
             found.append(causes.required("roleRef.name"))
+        else:
+            found += causes.problems("roleRef.name", name, names.is_path_segment(name))
         for at, subject in enumerate(new.get("subjects") or ()):
             found += self._validate_subject(subject, f"subjects[{at}]")
         if old is not None and old.get("roleRef") != role:
@@ -57,13 +61,18 @@ class BindingStrategy(BaseStrategy):
         return found
 
     def _validate_subject(self, subject: Object, field: str) -> list[Cause]:
-        found = [] if subject.get("name") else [causes.required(f"{field}.name")]
-        kind, group = subject.get("kind", ""), subject.get("apiGroup", "")
+        name, kind, group = (subject.get(part) or "" for part in ("name", "kind", "apiGroup"))
+        found = [] if name else [causes.required(f"{field}.name")]
         if kind == "ServiceAccount":
+            if name:
+                found += causes.problems(f"{field}.name", name, names.is_dns1123_subdomain(name))
             found += causes.one_of(f"{field}.apiGroup", group, ("",))
-            if not subject.get("namespace"):
+            if not self.resource.namespaced and not subject.get("namespace"):
                 found.append(causes.required(f"{field}.namespace"))
         elif kind in ("User", "Group"):
+            if not name:
+                text = f"{kind.lower()} name cannot be empty"
+                found.append(causes.invalid_value(f"{field}.name", name, text))
             found += causes.one_of(f"{field}.apiGroup", group, (GROUP,))
         else:
             found.append(causes.not_supported(f"{field}.kind", kind, ("Group", "ServiceAccount", "User")))

@@ -1,5 +1,6 @@
 """Kinds with a handful of rules: Leases, ServiceAccounts."""
 
+from orchestrator.api import names
 from orchestrator.api.errors import Cause
 from orchestrator.api.item import Object
 from orchestrator.registry.strategies import causes
@@ -17,9 +18,20 @@ class LeaseStrategy(BaseStrategy):
                 )
             )
         found += causes.non_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
-        if spec.get("holderIdentity") == "":
-            found.append(causes.invalid_value("spec.holderIdentity", "", "must not be empty"))
+        strategy = spec.get("strategy")
+        if strategy is not None:
+            found += _validate_strategy(strategy, "spec.strategy.strategy")
+        if spec.get("preferredHolder") and not strategy:
+            text = "may only be specified if `strategy` is defined"
+            found.append(causes.forbidden("spec.preferredHolder", text))
         return found
+
+
+def _validate_strategy(name: str, field: str) -> list[Cause]:
+    """How the holder of a coordinated Lease is chosen: Kubernetes' own way, or somebody's with a domain."""
+    if "/" in name:
+        return causes.problems(field, name, names.is_qualified_name(name))
+    return causes.one_of(field, name, ("OldestEmulationVersion",))
 
 
 class ServiceAccountStrategy(BaseStrategy):

@@ -68,7 +68,8 @@ def test_node_keeps_its_status_on_create_and_its_ranges_forever(kind):
             None,
         ),
         ("coordination.k8s.io", "leases", {"spec": {"leaseDurationSeconds": 0}}, "must be greater than 0"),
-        ("coordination.k8s.io", "leases", {"spec": {"holderIdentity": ""}}, "must not be empty"),
+        # A leader that steps down says so with an empty name.
+        ("coordination.k8s.io", "leases", {"spec": {"holderIdentity": ""}}, None),
         ("", "endpoints", {"subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1}]}]}, None),
         ("", "endpoints", {"subsets": [{}]}, "must specify `addresses` or `notReadyAddresses`"),
         ("", "endpoints", {"subsets": [{"addresses": [{"ip": "127.0.0.1"}]}]}, "loopback range"),
@@ -129,8 +130,11 @@ def test_node_keeps_its_status_on_create_and_its_ranges_forever(kind):
         ),
         (
             "rbac.authorization.k8s.io",
-            "rolebindings",
-            {"roleRef": ROLE, "subjects": [{"kind": "ServiceAccount", "name": "u"}]},
+            "clusterrolebindings",
+            {
+                "roleRef": {**ROLE, "kind": "ClusterRole"},
+                "subjects": [{"kind": "ServiceAccount", "name": "u"}],
+            },
             "subjects[0].namespace: Required value",
         ),
         (

@@ -235,7 +235,7 @@ def _in(scope, operator, *values):
         ({"scopes": ["Sometimes"]}, 'spec.scopes: Invalid value: ["Sometimes"]: unsupported scope'),
         ({"scopes": ["BestEffort"], "hard": {"cpu": "1"}}, "unsupported scope applied to resource"),
         ({"scopes": ["BestEffort", "NotBestEffort"]}, "conflicting scopes"),
-        (_in("BestEffort", "In", "x"), "must be 'Exist' when scope is any of"),
+        (_in("BestEffort", "In", "x"), "must be 'Exists' when scope is any of"),
         (_in("PriorityClass", "In"), "must be at least one value when `operator` is 'In' or 'NotIn'"),
         (
             _in("PriorityClass", "Exists", "x"),
