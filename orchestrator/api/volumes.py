@@ -63,8 +63,10 @@ def granted(claim: Object) -> quantity.Quantity:
 
 
 def _bytes(amounts: Object | None) -> quantity.Quantity:
-    amount = (amounts or {}).get("storage", "0")
-    return quantity.parse(amount if quantity.is_quantity(amount) else "0")
+    try:
+        return quantity.parse((amounts or {}).get("storage", "0"))
+    except quantity.QuantityError:
+        return quantity.parse("0")
 
 
 def key_of_reference(reference: Object) -> str:

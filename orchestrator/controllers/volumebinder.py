@@ -20,6 +20,7 @@ Binding writes volume, volume's phase, claim, claim's status, in this order, eac
 nobody changed it meanwhile; so a crash in between is finished later, and no volume is given away twice.
 """
 
+import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ from orchestrator.informer.queue import WorkQueue
 from orchestrator.scheduler.rules.volumes import find_match, mismatch
 
 _UNBOUND = "unbound"
+SLICE = 500
 
 
 class VolumeBinder:
@@ -91,7 +93,7 @@ class VolumeBinder:
         if not self._freshness.fresh(key):
             return LAG_S
         claim = item.object
-        match plan(claim, self._look(key, claim)):
+        match plan(claim, await self._look(key, claim)):
             case Bind(volume):
                 await self._bind(key, claim, volume)
             case Lost(reason, message):
@@ -105,16 +107,15 @@ class VolumeBinder:
                 self._teller.tell(claim, type_, reason, message)
         return None
 
-    def _look(self, key: str, claim: Object) -> "Seen":
+    async def _look(self, key: str, claim: Object) -> "Seen":
         named = claim["spec"].get("volumeName")
         if named or BIND_COMPLETED in annotations(claim):
             volume = self._volumes.get(named) if named else None
             return Seen(volume=volume.object if volume is not None else None)
         name = class_of(claim)
         found = self._classes.get(name) if name else None
-        reserved = self._volumes.by_index("claim", key)
         return Seen(
-            volumes=[item.object for item in (*reserved, *self._free(name))],
+            volumes=await self._candidates(key, claim),
             storage_class=found.object if found is not None else None,
             default_class=default_class(self._classes.list()) if names_no_class(claim) else "",
             unscheduled=sorted(
@@ -123,6 +124,19 @@ class VolumeBinder:
                 if not pod_view(pod).spec.node_name and not pod_view(pod).finished
             ),
         )
+
+    async def _candidates(self, key: str, claim: Object) -> list[Object]:
+        """Volumes reserved for the claim and free ones of its class; of many the best alone, found slice by slice, so
+        that thousands do not hold the loop. One that is taken meanwhile is refused when it is written."""
+        found = [item.object for item in self._volumes.by_index("claim", key)]
+        free = list(self._free(class_of(claim)))
+        for start in range(0, len(free), SLICE):
+            if start:
+                best = find_match(claim, found)
+                found = [best] if best is not None else []
+                await asyncio.sleep(0)
+            found += [item.object for item in free[start : start + SLICE]]
+        return found
 
     def _free(self, name: str) -> Iterator[Item]:
         """Volumes of a class that nobody has, nor just took."""

@@ -5,6 +5,7 @@ Source of the rules: `FindMatchingVolume` of component-helpers and the volume bi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.api.item import Object
 from orchestrator.api.selectors import from_label_selector, from_node_selector_term
@@ -46,16 +47,20 @@ def find_match(
     `delayed` without a `place` finds reserved ones only: the others wait until a pod's node is known.
     """
     best: Object | None = None
+    best_rank: tuple[Any, ...] = ()
+    size = requested(claim)
     for volume in volumes:
-        if not _may_serve(volume, claim, place):
+        reference = volume["spec"].get("claimRef")
+        if reference:
+            if is_bound_to(volume, claim) and _may_serve(volume, claim, place):
+                return volume
             continue
-        if is_bound_to(volume, claim):
-            return volume
-        free = not volume["spec"].get("claimRef") and phase_of(volume) == "Available"
-        if not free or (delayed and place is None) or not _suits(volume, claim):
-            continue
-        if best is None or _rank(volume) < _rank(best):
-            best = volume
+        rank = _rank(volume)
+        if rank[1] < size or (best is not None and rank >= best_rank):
+            continue  # Most end here: the rest costs several times as much.
+        free = phase_of(volume) == "Available" and not (delayed and place is None)
+        if free and _suits(volume, claim) and _may_serve(volume, claim, place):
+            best, best_rank = volume, rank
     return best
 
 
@@ -84,7 +89,8 @@ def _suits(volume: Object, claim: Object) -> bool:
     return class_of(volume) == class_of(claim) and modes_suffice(volume, claim)
 
 
-def _rank(volume: Object) -> tuple[object, ...]:
+def _rank(volume: Object) -> tuple[Any, ...]:
+    """Number of access modes, size, name."""
     return len(volume["spec"].get("accessModes") or ()), capacity(volume), volume["metadata"]["name"]
 
 

@@ -323,3 +323,15 @@ async def test_a_local_volume_is_taken_where_the_pod_is(cluster):
     assert await phases(cluster, "c", "at-n1", "at-n2") == ["Bound", "Bound", "Available"]
     assert len(await cluster.list(NODES, None)) == 2
     assert await cluster.is_at_rest()
+
+
+async def test_the_best_of_very_many_volumes_is_found(cluster, monkeypatch):
+    monkeypatch.setattr("orchestrator.controllers.volumebinder.SLICE", 3)
+    await started(cluster)
+    for number in range(10):
+        await cluster.create(PERSISTENTVOLUMES, volume(f"v{number}", f"{2 + (number * 7) % 10}Gi"))
+    await cluster.settle()
+    await cluster.create(PERSISTENTVOLUMECLAIMS, claim())
+    assert await phases(cluster, "c", "v0") == ["Bound", "Bound"]
+    await cluster.create(PERSISTENTVOLUMECLAIMS, claim("next", "3Gi"))
+    assert await phases(cluster, "next", "v3") == ["Bound", "Bound"]
