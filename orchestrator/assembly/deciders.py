@@ -23,6 +23,8 @@ from orchestrator.informer.cache import Informers, Subscription
 from orchestrator.informer.controller import Runner
 from orchestrator.scheduler.scheduler import Scheduler
 
+WORKERS = {"garbagecollector": 20}
+"""Keys worked on at a time, where that is more than 4: thousands of orphans share syncs."""
 SCHEDULER, CONTROLLERS = "kube-scheduler", "kube-controller-manager"
 
 
@@ -120,7 +122,8 @@ class Deciders:
             ca_pem=cluster.ca_pem, pod_cidr=cluster.pod_cidr, sign=cluster.sign,
         )  # fmt: skip
         for controller in controllers:
-            Runner(controller, self._informers, self._controlling, self._clock).start()
+            workers = WORKERS.get(controller.name, 4)
+            Runner(controller, self._informers, self._controlling, self._clock, workers=workers).start()
         for name, run in cluster.beside:
             self._controlling.serve(name, run)
 

@@ -48,6 +48,8 @@ class GarbageCollector:
         self._table = table
         self._absent: dict[str, None] = {}
         self._informers: dict[str, Informer] = {}
+        self._owned: dict[str, dict[tuple[str, str], None]] = {}
+        """Owner's uid → (resource, place) of dependents: one look instead of one in every informer's index."""
         self.watches = tuple(collected(table))
         self.writes = self.watches
 
@@ -78,9 +80,15 @@ class GarbageCollector:
             informer, row = self._informers.get(qualified), served.get(qualified)
             if informer is not None and not self._still_serves(informer.resource, row):
                 del self._informers[qualified]
+                self._forget(informer)
                 self._source.drop(informer)
             if row is not None:
                 self.watch(row)
+
+    def _forget(self, informer: Informer) -> None:
+        """Nobody is told of the objects of a dropped informer any more."""
+        for item in informer.list():
+            self._note(informer, item, None)
 
     def _still_serves(self, watched: Resource, row: Resource | None) -> bool:
         found = self._table.find(watched.group, watched.version, watched.plural)
@@ -91,7 +99,6 @@ class GarbageCollector:
         if resource.qualified in self._informers:
             return
         informer = self._informers[resource.qualified] = self._source.of(resource)
-        informer.add_index("owner", owner_index)
         informer.on_change(lambda old, new: self._changed(informer, old, new))
 
     async def reconcile(self, key: str) -> float | None:
@@ -114,6 +121,7 @@ class GarbageCollector:
 
     def _changed(self, informer: Informer, old: Item | None, new: Item | None) -> None:
         """Wake whoever may be concerned: the object, its dependents, the owners that wait for it."""
+        self._note(informer, old, new)
         if new is None:
             if old is not None:
                 self._wake_dependents(old.meta.uid)
@@ -143,9 +151,24 @@ class GarbageCollector:
             if found is not None and FOREGROUND in found[1].meta.finalizers:
                 self._queue.add(self._key(*found))
 
+    def _note(self, informer: Informer, old: Item | None, new: Item | None) -> None:
+        before, after = _owners(old), _owners(new)
+        if before == after:
+            return
+        place = informer.resource.qualified, key_of(new or old)  # type: ignore[arg-type]
+        for uid in before:
+            places = self._owned.get(uid) or {}
+            places.pop(place, None)
+            if not places:
+                self._owned.pop(uid, None)
+        for uid in after:
+            self._owned.setdefault(uid, {})[place] = None
+
     def _dependents(self, uid: str) -> Iterator[tuple[Informer, Item]]:
-        for informer in self._informers.values():
-            for item in informer.by_index("owner", uid):
+        for qualified, place in tuple(self._owned.get(uid) or ()):
+            informer = self._informers.get(qualified)
+            item = informer.get(place) if informer is not None else None
+            if informer is not None and item is not None:
                 yield informer, item
 
     def _owner_place(self, dependent: Item, reference: OwnerReference) -> tuple[Resource, str] | None:
@@ -326,6 +349,5 @@ def collected(table: ResourceTable) -> list[Resource]:
     return list(rows.values())
 
 
-def owner_index(item: Item) -> list[str]:
-    """Index function `owner`: uids of all owners."""
-    return [reference.uid for reference in item.meta.owner_references]
+def _owners(item: Item | None) -> tuple[str, ...]:
+    return tuple(reference.uid for reference in item.meta.owner_references) if item is not None else ()

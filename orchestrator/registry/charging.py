@@ -36,7 +36,10 @@ class Charging:
     async def commit(self, request: AdmissionRequest, txn: Txn) -> TxnResult:
         """`txn` with what it takes from quotas. Raises `Forbidden`, and what the storage raises."""
         ledger = self._concerned(request)
-        if ledger is None or not await self._storage.within(RESOURCEQUOTAS, request.namespace):
+        if ledger is None:
+            return await self._storage.transact(txn)
+        held = await self._storage.within(RESOURCEQUOTAS, request.namespace)
+        if not held or not ledger.charge(request, held):
             return await self._storage.transact(txn)
         turn = self._turns.setdefault(request.namespace, asyncio.Lock())
         async with turn:
