@@ -7,15 +7,19 @@ A volume that is being deleted, with the policy to delete, that is not bound any
    mounts what is half deleted.
 3. Then the volume loses its finalizer, and the API lets it go.
 
-So every directory has a volume in the API, from before it is made until after it is gone. Of a directory nothing is
-deleted that does not carry its volume's name or does not lie where volumes are made (`BASE_MARK`). One instance serves
-every node of the process; simulated ones have no directories.
+So every directory has a volume in the API, from before it is made until after it is gone. One without, since its
+volume's finalizer was taken away by hand or the API's data were restored from before it was made, holds data that
+somebody may want: it is kept, and told of at the start. Nothing is deleted that does not carry its volume's name or
+does not lie where volumes are made (`BASE_MARK`). One instance serves every node of the process; simulated ones have
+no directories. Keys: names of volumes, `node/<name>` for a node that has started.
 """
 
 import asyncio
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from orchestrator.agent.claimedvolumes import BASE_MARK, users
 from orchestrator.agent.context import Recorder
@@ -35,7 +39,11 @@ from orchestrator.client.interface import Client
 from orchestrator.informer.cache import Informers
 from orchestrator.informer.queue import WorkQueue
 
+log = structlog.get_logger(__name__)
+
 USED_RETRY_S = 2.0
+STRAYS_TOLD = 20
+_NODE = "node/"
 _PREFIX = ".deleting-"
 
 
@@ -47,6 +55,8 @@ class Home:
     client: Client
     recorder: Recorder
     pods: Path | None
+    volumes: Path | None = None
+    """Where new volumes are made."""
 
 
 class LocalVolumes:
@@ -66,10 +76,14 @@ class LocalVolumes:
     def add(self, home: Home) -> None:
         """Serve a node from now on, what was left undone included."""
         self._homes[home.node] = home
+        self._queue.add(_NODE + home.node)
         for item in self._volumes.by_index("node", home.node):
             self._volume_changed(None, item)
 
     async def reconcile(self, key: str) -> float | None:
+        if key.startswith(_NODE):
+            await self._tell_strays(self._homes[key.removeprefix(_NODE)])
+            return None
         item = self._volumes.get(key)
         home = self._homes.get(annotations(item.object).get(ON_NODE, "")) if item is not None else None
         if item is None or home is None or not goes(item.object):
@@ -86,6 +100,13 @@ class LocalVolumes:
         await self._release(home.client, volume)
         return None
 
+    async def _tell_strays(self, home: Home) -> None:
+        names = await asyncio.to_thread(directories, home.volumes) if home.volumes is not None else []
+        strays = [name for name in names if self._volumes.get(name) is None]
+        if strays:
+            log.warning("directories without a volume are kept", node=home.node, base=str(home.volumes),
+                        count=len(strays), names=strays[:STRAYS_TOLD])  # fmt: skip
+
     async def _release(self, client: Client, volume: Object) -> None:
         metadata = volume["metadata"]
         change = {
@@ -101,6 +122,12 @@ class LocalVolumes:
     def _volume_changed(self, old: Item | None, new: Item | None) -> None:
         if new is not None and new.meta.deletion_timestamp:
             self._queue.add(new.meta.name)
+
+
+def directories(base: Path) -> list[str]:
+    """Names of what lies in a directory of volumes."""
+    found = base.iterdir() if base.is_dir() else ()
+    return sorted(path.name for path in found if not path.name.startswith("."))
 
 
 def goes(volume: Object) -> bool:

@@ -129,8 +129,8 @@ class Nodes:
         supervisor = Supervisor(f"events/{settings.node_name}", self._clock)
         self._stack.push_async_callback(supervisor.stop)
         recorder = recorder_of(client, "kubelet", settings.node_name, supervisor, self._clock)
-        pods = None if settings.simulated else settings.directory / "pods"
-        self._volumes.add(Home(settings.node_name, client, recorder, pods))
+        disk = (settings.directory / "pods", settings.volumes) if not settings.simulated else (None, None)
+        self._volumes.add(Home(settings.node_name, client, recorder, *disk))
         return Agent(
             settings,
             client=client,

@@ -83,7 +83,7 @@ class LocalPathProvisioner:
         storage_class = self._classes.get(class_of(claim))
         if storage_class is None or self._volumes.get(volume_name(claim)) is not None:
             return None
-        match plan(claim, storage_class.object, self._offers()):
+        match plan(claim, storage_class.object, self._offers(claim)):
             case Make(volume):
                 await self._make(claim, volume)
             case Refuse(message):
@@ -93,10 +93,14 @@ class LocalPathProvisioner:
                 await self._take_back(claim)
         return None
 
-    def _offers(self) -> dict[str, str]:
-        """Directory by node."""
-        found = ((item.meta.name, annotations(item.object).get(LOCAL_PATH)) for item in self._nodes.list())
-        return {name: directory or "" for name, directory in found}
+    def _offers(self, claim: Object) -> dict[str, str]:
+        """Directory by node: of the selected node, or of every one where none is selected."""
+        selected = self._nodes.get(annotations(claim).get(SELECTED_NODE) or "")
+        if SELECTED_NODE in annotations(claim):
+            nodes = [selected] if selected is not None else []
+        else:
+            nodes = self._nodes.list()
+        return {node.meta.name: _offer(node) or "" for node in nodes}
 
     async def _make(self, claim: Object, volume: Object) -> None:
         metadata = claim["metadata"]
@@ -218,7 +222,8 @@ class TakeBack:
 
 
 def plan(claim: Object, storage_class: Object, offers: Mapping[str, str]) -> Make | Refuse | TakeBack:
-    """What to do for a claim without a volume; `offers` has every node, with an empty directory where it has none."""
+    """What to do for a claim without a volume; `offers` has the nodes to choose from, with an empty
+    directory where one offers none."""
     why = _refusal(claim["spec"])
     if why:
         return Refuse(why)

@@ -290,3 +290,15 @@ OFFERS = {"n1": "/volumes", "bare": ""}
 def test_what_a_directory_can_not_be_is_refused(wanted, offers, outcome):
     metadata = {"uid": "u", "namespace": "default", "resourceVersion": "1", **wanted["metadata"]}
     assert isinstance(plan({**wanted, "metadata": metadata}, storage_class(), offers), outcome)
+
+
+async def test_a_directory_without_a_volume_is_told_and_kept(cluster, tmp_path, capsys):
+    stray = tmp_path / "volumes" / "pvc-gone"
+    claimedvolumes.prepare(stray.parent)
+    stray.mkdir()
+    keeper = LocalVolumes()
+    await cluster.start(keeper, kubelet=False)
+    keeper.add(Home("n1", cluster.client, cluster.recorder, tmp_path / "pods", stray.parent))
+    await cluster.settle()
+    assert "pvc-gone" in capsys.readouterr().out
+    assert stray.is_dir()
