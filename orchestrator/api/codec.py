@@ -32,8 +32,8 @@ OBJECT_TYPES = (JSON, YAML, PROTOBUF)
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 DEPTH_MAX = 200
-SLOW_BYTES = 256 * 1024
-"""More JSON than this takes longer to decode than the event loop may be held; see `is_slow`."""
+SLOW_BYTES = 64 * 1024
+"""More JSON than this may take twenty thousand steps to look through, and goes to a thread; see `is_slow`."""
 DECODED_BYTES_MAX = 48 * 1024 * 1024
 """What the values of one body may take: with the copies that checks make, 128 MiB for a request."""
 
@@ -68,7 +68,7 @@ def is_slow(data: bytes, content_type: str) -> bool:
     kind = media_type(content_type)
     if kind in YAML_TYPES and ("yaml" not in sys.modules or b"*" in data):
         return True  # an alias can make a great deal of a few bytes
-    return len(data) > (SLOW_BYTES // 32 if kind in (*YAML_TYPES, PROTOBUF) else SLOW_BYTES)
+    return len(data) > (SLOW_BYTES // 8 if kind in (*YAML_TYPES, PROTOBUF) else SLOW_BYTES)
 
 
 def decode_body(

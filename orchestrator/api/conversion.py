@@ -83,19 +83,31 @@ class View:
 
     def item(self, item: Item) -> Item:
         """A kept item in the asked form; the same item each time, as long as it is remembered."""
+        return self.remembered(item) or self.remember(item, self.presented(item.raw))
+
+    def remembered(self, item: Item) -> Item | None:
+        """What `item` answers, where it was asked for lately."""
         key = id(item)
         known = self._items.get(key)
-        if known is not None and known[0] is item:
-            self._items.move_to_end(key)
-            return known[1]
-        raw = self.presented(item.raw)
+        if known is None or known[0] is not item:
+            return None
+        self._items.move_to_end(key)
+        return known[1]
+
+    def remember(self, item: Item, raw: bytes) -> Item:
+        """Answer `raw` for a kept item from now on."""
         shown = item if raw is item.raw else Item(raw, item.revision)
-        self._items[key] = item, shown
+        self._forget(id(item))
+        self._items[id(item)] = item, shown
         self._bytes += len(raw)
         while len(self._items) > CONVERTED_MAX or self._bytes > CONVERTED_BYTES_MAX:
-            _, (_, gone) = self._items.popitem(last=False)
-            self._bytes -= len(gone.raw)
+            self._forget(next(iter(self._items)))
         return shown
+
+    def _forget(self, key: int) -> None:
+        known = self._items.pop(key, None)
+        if known is not None:
+            self._bytes -= len(known[1].raw)
 
 
 class BuiltInView(View):

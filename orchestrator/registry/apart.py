@@ -3,16 +3,21 @@
 What checks, defaults and merges do with an object is proportional to its parts: some ten microseconds each. Objects
 of more than `PARTS_MAX` (a pod has about a hundred) go to a thread, where the interpreter lets the event loop in
 every few milliseconds; `AT_ONCE` bounds how many share it with the loop. What runs there is pure: it reads frozen
-objects and only fills caches. Called by the writer.
+objects and only fills caches. Called by the writer, and where items are shown in another version.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from orchestrator.api.conversion import View
+from orchestrator.api.item import Item
+
 PARTS_MAX = 1000
-BYTES_MAX = 32 * 1024
-"""What a stored object of so many parts has about."""
+BYTES_MAX = 16 * 1024
+"""What a stored object of so many parts has at least."""
+WEIGHTS = {("apiextensions.k8s.io", "customresourcedefinitions"): 20}
+"""Resources (group, plural) of which a part may be a pattern, say, that is compiled."""
 TEXT_BYTES = 256
 """A longer text counts as several parts."""
 AT_ONCE = 2
@@ -57,3 +62,11 @@ class Apart:
             return function(*args, **kwargs)
         async with self._turns:
             return await asyncio.to_thread(function, *args, **kwargs)
+
+    async def shown(self, view: View, item: Item) -> Item:
+        """A kept item as `view` shows it. `View.item` does the same at once, for one that was shown before."""
+        known = view.remembered(item)
+        if known is not None:
+            return known
+        large = len(item.raw) > BYTES_MAX
+        return view.remember(item, await self.run(large, view.presented, item.raw))

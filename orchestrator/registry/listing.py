@@ -19,6 +19,7 @@ from orchestrator.api.item import Item
 from orchestrator.api.options import ListOptions
 from orchestrator.api.resources import Resource
 from orchestrator.api.results import ItemList
+from orchestrator.registry.apart import Apart
 from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.selection import Selection, check_not_future, parse_revision
 from orchestrator.registry.storage import Storage
@@ -62,12 +63,13 @@ async def list_items(
     options: ListOptions,
     view: View | None,
     indexes: Indexes,
+    apart: Apart,
 ) -> ItemList:
     """The verb. `view` is how the resource shows what is kept. Raises `BadRequest`, `Expired`, `Timeout`."""
     selection = Selection.parse(resource, options.label_selector, options.field_selector)
     if view is not None:
         found = await _listed(storage, resource, namespace, options, selection.through(view), indexes)
-        return replace(found, items=await _shown(found.items, view))
+        return replace(found, items=await _shown(found.items, view, apart))
     return await _listed(storage, resource, namespace, options, selection, indexes)
 
 
@@ -188,12 +190,12 @@ async def _page(
         after = last
 
 
-async def _shown(items: list[Item], view: View) -> list[Item]:
+async def _shown(items: list[Item], view: View, apart: Apart) -> list[Item]:
     shown: list[Item] = []
     for start in range(0, len(items), CONVERT_SLICE):
         if start:
             await asyncio.sleep(0)
-        shown += [view.item(item) for item in items[start : start + CONVERT_SLICE]]
+        shown += [await apart.shown(view, item) for item in items[start : start + CONVERT_SLICE]]
     return shown
 
 

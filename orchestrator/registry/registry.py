@@ -17,7 +17,7 @@ from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, W
 from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
-from orchestrator.registry.apart import is_large
+from orchestrator.registry.apart import Apart, is_large
 from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.listing import list_items
 from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
@@ -56,12 +56,13 @@ class Registry:
         self._schemas = schemas
         self.views = Views(table)
         """How rows differ from the form in which their objects are kept."""
+        self._apart = Apart()
         self._writer = Writer(
-            self._storage, schemas, strategies, admission, clock, rng, self.views, authorizer
+            self._apart, self._storage, schemas, strategies, admission, clock, rng, self.views, authorizer
         )
         table.on_change(self._writer.rows_changed)
         self._indexes = Indexes(self._storage, clock)
-        self._watches = Watches(self._storage, self._indexes, clock, rng)
+        self._watches = Watches(self._storage, self._indexes, clock, rng, self._apart)
         self.subresources = Subresources(self._storage, self._writer, self.views, clock)
         self.virtual = VirtualObjects()
 
@@ -88,7 +89,7 @@ class Registry:
         if item is None or resource.stored_as is None:
             return item
         view = self.views.of(resource)
-        return item if view is None else view.item(item)
+        return item if view is None else await self._apart.shown(view, item)
 
     async def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Item:
         """The object, or its scale. Raises `NotFound`."""
@@ -106,7 +107,7 @@ class Registry:
         if resource.virtual:
             return await self.virtual.list(resource, options, self._storage.revision)
         view = self.views.of(resource)
-        return await list_items(self._storage, resource, namespace, options, view, self._indexes)
+        return await list_items(self._storage, resource, namespace, options, view, self._indexes, self._apart)
 
     def watch(self, resource: Resource, namespace: str | None, options: WatchOptions) -> Batches:
         """Batches of events. Raises `BadRequest` and `Timeout` at once, `Expired` on iteration.

@@ -20,6 +20,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.results import WatchEvent
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.registry.apart import Apart
 from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.listing import matching
 from orchestrator.registry.selection import Selection, check_not_future, parse_revision
@@ -52,11 +53,14 @@ class _Request:
 class Watches:
     """Every watch of the process. Owner of their timers."""
 
-    def __init__(self, storage: Storage, indexes: Indexes, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, storage: Storage, indexes: Indexes, clock: Clock, rng: random.Random, apart: Apart
+    ) -> None:
         self._storage = storage
         self._indexes = indexes
         self._clock = clock
         self._rng = rng
+        self._apart = apart
         self._supervisor = Supervisor("watches", clock)
 
     def open(
@@ -83,7 +87,8 @@ class Watches:
             items, revision = await self._state(request)
             step = BATCH if request.view is None else CONVERTED_BATCH
             for start in range(0, len(items), step):
-                yield [_added(item, request.view) for item in items[start : start + step]]
+                added = [WatchEvent("ADDED", item) for item in items[start : start + step]]
+                yield await self._shown(added, request.view)
             del items
             if request.options.allow_bookmarks:
                 yield [_bookmark(request.resource, revision, {INITIAL_EVENTS_END: "true"})]
@@ -107,14 +112,14 @@ class Watches:
     async def _live(self, request: _Request, revision: int) -> Batches:
         timeout_s = request.options.timeout_s or TIMEOUT_MIN_S * (1 + self._rng.random())
         end_s = self._clock.monotonic_s() + timeout_s
-        translate = _translator(request.selection, request.view)
+        translate = _translator(request.selection)
         while True:
             due_s = self._next_due_s(request, end_s)
             watch = self._storage.open_watch(request.prefix, revision)
             timer = self._supervisor.spawn("timer", self._close_at(watch, due_s))
             try:
                 async for events in watch:
-                    batch = translate(events)
+                    batch = await self._shown(translate(events), request.view)
                     revision = max(revision, events[-1].revision)
                     if batch:
                         yield batch
@@ -131,6 +136,12 @@ class Watches:
                 yield [_bookmark(request.resource, revision)]
             if self._clock.monotonic_s() >= end_s:
                 return
+
+    async def _shown(self, batch: list[WatchEvent], view: View | None) -> list[WatchEvent]:
+        """Events as the version that is asked shows their objects."""
+        if view is None:
+            return batch
+        return [WatchEvent(event.type, await self._apart.shown(view, event.item)) for event in batch]
 
     def _next_due_s(self, request: _Request, end_s: float) -> float:
         if not request.options.allow_bookmarks:
@@ -160,21 +171,10 @@ def _bookmark(resource: Resource, revision: int, annotations: dict[str, str] | N
     return WatchEvent("BOOKMARK", Item(encode(obj), revision))
 
 
-def _added(item: Item, view: View | None) -> WatchEvent:
-    return WatchEvent("ADDED", item if view is None else view.item(item))
-
-
 Translate = Callable[[list[Event]], list[WatchEvent]]
 
 
-def _translator(selection: Selection, view: View | None) -> Translate:
-    kept = _kept_translator(selection)
-    if view is None:
-        return kept
-    return lambda events: [WatchEvent(event.type, view.item(event.item)) for event in kept(events)]
-
-
-def _kept_translator(selection: Selection) -> Translate:
+def _translator(selection: Selection) -> Translate:
     if selection.everything:
         return lambda events: [_plain(event) for event in events]
     matches = selection.matcher

@@ -30,7 +30,7 @@ from orchestrator.api.resources import Resource
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.registry import claims, deletion, objectmeta
-from orchestrator.registry.apart import BYTES_MAX, Apart, is_large
+from orchestrator.registry.apart import BYTES_MAX, WEIGHTS, Apart, is_large
 from orchestrator.registry.charging import Charging
 from orchestrator.registry.fieldmanagers import FieldManagers
 from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
@@ -105,16 +105,13 @@ class Target:
         """The bytes to store."""
         return encode(obj) if self.view is None else self.view.closed(obj)
 
-    def shown(self, item: Item) -> Item:
-        """A stored item as the client sees it."""
-        return item if self.view is None else self.view.item(item)
-
 
 class Writer:
     """Creates, changes and removes objects. Stateless; the store decides every race."""
 
     def __init__(
         self,
+        apart: Apart,
         storage: Storage,
         schemas: SchemaChecker,
         strategies: Mapping[tuple[str, str], Strategy],
@@ -134,7 +131,7 @@ class Writer:
         self._charging = Charging(storage, admission.ledger)
         self._clock = clock
         self._rng = rng
-        self._apart = Apart()
+        self._apart = apart
 
     def rows_changed(self, gone: Iterable[Resource], rows: Iterable[Resource]) -> None:
         """The table's handler: nothing is kept for rows that went or are served otherwise."""
@@ -182,7 +179,7 @@ class Writer:
             target = Target(resource, namespace, name, options, identity, view=view)
             written = await self._create(target, obj, [*warnings], unique=bool(given))
             if written is not None:
-                return _shown(target, written)
+                return await self._shown(target, written)
         raise already_exists(resource.group, resource.plural, name)
 
     async def _create(
@@ -237,7 +234,7 @@ class Writer:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
             written = await self._modify(target, entry, build, rules, large=large)
             if written is not None:
-                return _shown(target, written)
+                return await self._shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     async def update(self, target: Target, obj: Object) -> Written:
@@ -282,7 +279,7 @@ class Writer:
             else:
                 written = await self._apply_absent(target, config, warnings, large)
             if written is not None:
-                return _shown(target, written)
+                return await self._shown(target, written)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     def applicable(self, kind: GroupVersionKind, target: Target, given: Object) -> tuple[Object, list[str]]:
@@ -403,7 +400,9 @@ class Writer:
                 raise not_found(target.resource.group, target.resource.plural, target.name)
             deleted = await self._delete(target, entry, options)
             if deleted is not None:
-                return deleted if target.view is None else Deleted(target.shown(deleted.item), deleted.gone)
+                if target.view is None:
+                    return deleted
+                return Deleted(await self._apart.shown(target.view, deleted.item), deleted.gone)
         raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
 
     async def _delete(self, target: Target, entry: Entry, options: DeleteOptions) -> Deleted | None:
@@ -483,9 +482,17 @@ class Writer:
             raise invalid(target.resource.group, target.resource.kind, target.name, tuple(causes))
         return strategy.warnings(new, old)
 
+    async def _shown(self, target: Target, written: Written) -> Written:
+        """The answer in the version that was asked for."""
+        if target.view is None:
+            return written
+        return Written(await self._apart.shown(target.view, written.item), written.warnings, written.created)
+
     def _is_large(self, row: Resource, obj: Object) -> bool:
         """Whether work on an object, or on what is said of it, takes long."""
-        return is_large(obj, 1 if row.columns is None else self._schemas.weight(_kind(row)))
+        if row.columns is None:
+            return is_large(obj, WEIGHTS.get((row.group, row.plural), 1))
+        return is_large(obj, self._schemas.weight(_kind(row)))
 
     def _is_heavy(self, row: Resource, entry: Entry) -> bool:
         """Whether work on a stored object takes long though it is short: its kind's schema makes it so."""
@@ -545,13 +552,6 @@ class _Step:
 
 def _kind(row: Resource) -> GroupVersionKind:
     return row.group, row.version, row.kind
-
-
-def _shown(target: Target, written: Written) -> Written:
-    """The answer in the version that was asked for."""
-    if target.view is None:
-        return written
-    return Written(target.shown(written.item), written.warnings, written.created)
 
 
 def _is_current(target: Target, entry: Entry) -> bool:

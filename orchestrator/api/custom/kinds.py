@@ -14,14 +14,14 @@ import msgspec
 from orchestrator.api.conversion import View
 from orchestrator.api.custom.cleaning import Cleaner, MetaCleaner
 from orchestrator.api.custom.hints import CustomNode
-from orchestrator.api.custom.schema import ANYTHING, Definition, Node, has_defaults, weight_of, without_texts
+from orchestrator.api.custom.schema import ANYTHING, Definition, Node, may_default, weight_of, without_texts
 from orchestrator.api.custom.validation import Validator
 from orchestrator.api.errors import InternalError
 from orchestrator.api.item import Object, decode, encode
 from orchestrator.api.resources import READ_WRITE, STATUS_VERBS, CustomColumn, Resource, Subresource
 from orchestrator.api.schema_node import SchemaNode
 
-LARGE_SCHEMA_BYTES = 64 * 1024
+LARGE_SCHEMA_BYTES = 16 * 1024
 _NOT_READ_YET = 1000
 _CHECKS_PER_PART = 8
 """How many checks of a schema take as long as all other work on one part of an object."""
@@ -47,7 +47,6 @@ class CustomVersion:
         """What clients of this version are told; empty for a version that is not deprecated."""
         self.raw: bytes = _encode(schema)
         """The schema as it was given, descriptions included, for OpenAPI."""
-        self.has_defaults = has_defaults(schema)
         self.has_status = row.subresource("status") is not None
 
     @cached_property
@@ -64,7 +63,7 @@ class CustomVersion:
     def weight(self) -> int:
         """How much more work a part of an object is than one of a built-in kind, at least 1: for the first object
         of a large schema, that schema is read."""
-        if len(self.raw) > LARGE_SCHEMA_BYTES and "definition" not in self.__dict__:
+        if len(self.raw) > LARGE_SCHEMA_BYTES and "_weight" not in self.__dict__:
             return _NOT_READ_YET
         return self._weight
 
@@ -82,6 +81,7 @@ class CustomVersion:
 
     def clean(self, obj: Object, clean_meta: MetaCleaner) -> tuple[Object, list[str]]:
         """`obj` pruned and with defaults, and the paths of what was pruned; the same object if it was clean."""
+        _ = self._weight  # With a large schema this is a thread: nobody on the loop has to look through it.
         cleaner = Cleaner(clean_meta)
         obj = cleaner.root(self.node, obj)
         metadata = obj.get("metadata")
@@ -143,7 +143,7 @@ class CustomKind:
         stored_before = set(status.get("storedVersions") or ()) - {storage}
         versions = {}
         for version in spec["versions"]:
-            restores = changed or bool(stored_before) or has_defaults(_schema_of(version))
+            restores = changed or bool(stored_before) or may_default(_encode(_schema_of(version)))
             row = _row(spec, names, version, (spec["group"], storage) if restores else None, ending)
             versions[version["name"]] = CustomVersion(row, version, _deprecation(row, version))
         served = tuple(version["name"] for version in spec["versions"] if version.get("served"))

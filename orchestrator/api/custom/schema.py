@@ -4,6 +4,8 @@
 schema has passed the structural rules (`structural`), so that shapes are not checked again.
 """
 
+import re
+from math import prod
 from typing import Any
 
 Definition = dict[str, Any]
@@ -12,6 +14,8 @@ Definition = dict[str, Any]
 TYPE_FIELDS = ("apiVersion", "kind")
 PATTERN_LENGTH = 8
 """Of a pattern that takes as long as one other check."""
+UNFOLDED_MAX = 4096
+_counts = re.compile(r"\{\d*,?(\d{1,6})\}").findall
 
 
 class Node:
@@ -130,18 +134,17 @@ def weight_of(schema: Definition) -> int:
         weight += sum(weight_of(part) for part in schema.get(keyword) or ())
     if schema.get("not"):
         weight += weight_of(schema["not"])
-    return max(1, weight) + len(schema.get("pattern") or "") // PATTERN_LENGTH
+    pattern = schema.get("pattern")
+    return max(1, weight) + (_weight_of_pattern(pattern) if pattern else 0)
 
 
-def has_defaults(schema: Any) -> bool:
-    """Whether any place of a schema has a default."""
-    if not isinstance(schema, dict):
-        return False
-    if schema.get("default") is not None:
-        return True
-    parts = [
-        *(schema.get("properties") or {}).values(),
-        schema.get("items"),
-        schema.get("additionalProperties"),
-    ]
-    return any(has_defaults(part) for part in parts)
+def _weight_of_pattern(pattern: str) -> int:
+    """Counted repetitions unfold, inside each other all the more."""
+    unfolded = prod(int(count) for count in _counts(pattern))
+    return (len(pattern) + min(unfolded, UNFOLDED_MAX)) // PATTERN_LENGTH
+
+
+def may_default(raw: bytes) -> bool:
+    """Whether a place of an encoded schema may have a default; one that has a field of that name may be taken for
+    it."""
+    return b'"default":' in raw
