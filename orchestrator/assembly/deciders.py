@@ -23,8 +23,8 @@ from orchestrator.informer.cache import Informers, Subscription
 from orchestrator.informer.controller import Runner
 from orchestrator.scheduler.scheduler import Scheduler
 
-WORKERS = {"garbagecollector": 20}
-"""Keys worked on at a time, where that is more than 4: thousands of orphans share syncs."""
+WORKERS = {"deployment": 16, "garbagecollector": 20, "replicaset": 16}
+"""Keys worked on at a time, where that is more than 4: thousands of orphans, or of workloads, share syncs."""
 SCHEDULER, CONTROLLERS = "kube-scheduler", "kube-controller-manager"
 
 

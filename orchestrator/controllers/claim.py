@@ -38,14 +38,11 @@ async def claim(
 ) -> Claims:
     """Adopt and release; `managed` carry the owner's uid, `orphans` have no manager. What is adopted gets
     `finalizer`, what is released loses it."""
-    deleting = "deletionTimestamp" in owner["metadata"]
-    claims = Claims([item for item in managed if deleting or selector.matches(item.labels)], [])
-    if deleting:
-        return claims
-    for item in managed:
-        if not selector.matches(item.labels):
-            kept = [name for name in item.meta.finalizers if name != finalizer]
-            await _set_owners(client, resource, item, _owners_without(item, owner), kept, claims)
+    if "deletionTimestamp" in owner["metadata"]:
+        return Claims(managed, [])
+    claims = Claims([item for item in managed if selector.matches(item.labels)], [])
+    if len(claims.owned) < len(managed):
+        await _release(client, owner, selector, resource, managed, finalizer, claims)
     wanted = [item for item in orphans if not item.meta.deletion_timestamp and selector.matches(item.labels)]
     if not wanted:
         return claims
@@ -63,6 +60,22 @@ async def claim(
         if await _set_owners(client, resource, item, references, held, claims):
             claims.owned.append(item)
     return claims
+
+
+async def _release(
+    client: Client,
+    owner: Object,
+    selector: Selector,
+    resource: Resource,
+    managed: list[Item],
+    finalizer: str,
+    claims: Claims,
+) -> None:
+    """Rule 2."""
+    for item in managed:
+        if not selector.matches(item.labels):
+            kept = [name for name in item.meta.finalizers if name != finalizer]
+            await _set_owners(client, resource, item, _owners_without(item, owner), kept, claims)
 
 
 def _owners_without(item: Item, owner: Object) -> list[Object]:

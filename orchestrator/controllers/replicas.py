@@ -37,20 +37,15 @@ def plan(
     """For the owner's own `pods`; `gone` are uids deleted already, `crowds` (asked when pods are in surplus) gives
     active pods per node."""
     spec = owner["spec"]
-    active, terminating = _living(pods, gone)
+    active, ready, terminating = _living(pods, gone)
     missing = spec.get("replicas", 1) - len(active)
-    surplus: list[Item] = []
-    if missing < 0:
-        per_node = crowds()
-        ranked = sorted(active, key=lambda pod: deletion_rank(pod, per_node, now_s))
-        surplus = ranked[: min(-missing, BURST_MAX)]
+    surplus = _surplus(active, -missing, crowds, now_s) if missing < 0 else []
     ready_s = spec.get("minReadySeconds", 0)
     labels = (spec["template"]["metadata"].get("labels") or {}).items()
-    ready = [view for view in map(pod_view, active) if view.ready]
     later = [wait for view in ready if (wait := available_in_s(view, ready_s, now_s)) > 0] if ready_s else []
     counts = {
         "replicas": len(active),
-        "fullyLabeledReplicas": sum(labels <= pod.labels.items() for pod in active),
+        "fullyLabeledReplicas": sum([labels <= pod.labels.items() for pod in active]),
         "readyReplicas": len(ready),
         "availableReplicas": len(ready) - len(later),
         "terminatingReplicas": terminating,
@@ -58,18 +53,30 @@ def plan(
     return Plan(min(max(missing, 0), BURST_MAX), surplus, counts, min(later) if later else None)
 
 
-def _living(pods: list[Item], gone: set[str]) -> tuple[list[Item], int]:
-    """Pods that will stay, and how many others still run."""
-    active, terminating = [], 0
+def _living(pods: list[Item], gone: set[str]) -> tuple[list[Item], list[PodView], int]:
+    """Pods that will stay, those of them that are ready, and how many others still run."""
+    active, ready, terminating = [], [], 0
     for pod in pods:
-        if pod_view(pod).finished:
+        view = pod_view(pod)
+        if view.finished:
             continue
         meta = pod.meta
         if meta.deletion_timestamp or meta.uid in gone:
             terminating += 1
-        else:
-            active.append(pod)
-    return active, terminating
+            continue
+        active.append(pod)
+        if view.ready:
+            ready.append(view)
+    return active, ready, terminating
+
+
+def _surplus(active: list[Item], count: int, crowds: Callable[[], Counter[str]], now_s: float) -> list[Item]:
+    """The least valuable pods; where none will stay their order does not matter."""
+    if count >= len(active):
+        return active[:BURST_MAX]
+    per_node = crowds()
+    ranked = sorted(active, key=lambda pod: deletion_rank(pod, per_node, now_s))
+    return ranked[: min(count, BURST_MAX)]
 
 
 def status(owner: Object, counts: dict[str, int], failure: Failure | None, now_s: float) -> Object:

@@ -4,6 +4,7 @@ Owner of what was written and not yet seen, per key. Used by the controllers of 
 which say what they are in a `Kind`.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,10 @@ from orchestrator.controllers.views import pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
+FEW = 20
+STATUS_S = 0.02
+"""The status of an owner of more than a few pods is not written more often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -49,6 +54,8 @@ class Replicator:
         self._clock = clock
         self._recorder = recorder
         self._freshness = Freshness()
+        self._reported: dict[str, float] = {}
+        """When a status was last written, of keys that had something to tell at their last turn."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -67,6 +74,7 @@ class Replicator:
         if item is None:
             self._freshness.forget(key)
             self._control.forget(key)
+            self._reported.pop(key, None)
             return None
         if not self._freshness.fresh(key):
             return LAG_S
@@ -76,11 +84,26 @@ class Replicator:
         steps = plan(owner, pods, gone, partial(self._crowds, item), now_s)
         failure = None if item.meta.deletion_timestamp else await self._act(key, owner, steps)
         counts = {name: count for name, count in steps.counts.items() if name not in self._kind.uncounted}
-        new = status(owner, counts, failure, now_s)
-        await write_status(self._client, self._kind.resource, owner, new, key, self._freshness, self._owners)
+        wait_s = await self._report(key, owner, status(owner, counts, failure, now_s))
         if failure is not None and not failure.final:
             raise failure.error
-        return steps.look_again_s
+        return wait_s or steps.look_again_s
+
+    async def _report(self, key: str, owner: Object, new: Object) -> float | None:
+        """Write the status, or return how many seconds to wait: pods that start by the hundred are told together."""
+        now_s = self._clock.monotonic_s()
+        wait_s = self._reported.get(key, -math.inf) + STATUS_S - now_s
+        if wait_s > 0 and new["replicas"] > FEW and new != owner.get("status"):
+            return wait_s
+        kind = self._kind.resource
+        if (
+            await write_status(self._client, kind, owner, new, key, self._freshness, self._owners)
+            is not owner
+        ):
+            self._reported[key] = now_s
+        elif wait_s <= 0:
+            self._reported.pop(key, None)
+        return None
 
     async def _act(self, key: str, owner: Object, steps: Plan) -> Failure | None:
         missing = [new_pod(self._kind.resource, owner, owner["spec"]["template"])] * steps.create

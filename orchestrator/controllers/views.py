@@ -73,20 +73,18 @@ class PodView(msgspec.Struct):
     metadata: Metadata
     spec: Spec = _NO_SPEC
     status: Status = _NO_STATUS
+    ready: bool = False
+    """Whether the Ready condition is True; a terminating pod may still be. Computed once: it is asked for most."""
+    finished: bool = False
+    """Whether no container of it will run again."""
+
+    def __post_init__(self) -> None:
+        condition = self.condition("Ready")
+        self.ready = condition is not None and condition.status == "True"
+        self.finished = self.status.phase in ("Succeeded", "Failed")
 
     def condition(self, kind: str) -> Condition | None:
         return next((c for c in self.status.conditions or () if c.type == kind), None)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the Ready condition is True; a terminating pod may still be."""
-        condition = self.condition("Ready")
-        return condition is not None and condition.status == "True"
-
-    @property
-    def finished(self) -> bool:
-        """Whether no container of it will run again."""
-        return self.status.phase in ("Succeeded", "Failed")
 
     @property
     def ips(self) -> list[str]:

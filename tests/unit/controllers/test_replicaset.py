@@ -126,6 +126,23 @@ async def test_two_sets_of_one_selector_share_no_pod_and_rest(cluster, controlle
     assert await cluster.is_at_rest()
 
 
+async def test_a_large_set_tells_of_its_pods_together_and_in_the_end_rightly(cluster, controller):
+    await cluster.start(controller)
+    written, update = [], cluster.client.update
+
+    async def noting(resource, obj, **options) -> Object:
+        written.append(obj)
+        return await update(resource, obj, **options)
+
+    cluster.client.update = noting
+    await cluster.create(REPLICASETS, replica_set(replicas=40))
+    await cluster.settle()
+    await cluster.settle()
+    assert (await cluster.get(REPLICASETS, "rs"))["status"]["availableReplicas"] == 40
+    assert len(written) < 12
+    assert await cluster.is_at_rest()
+
+
 def _selecting(label: str) -> Object:
     labels = {"app": label}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "busybox"}]}}
