@@ -82,7 +82,7 @@ class Kubelet:
                 node = {"kind": "Node", "name": target_of(item) or "n1"}
                 target = {"metadata": {"name": meta.name}, "target": node}
                 await self._client.create(PODS, target, meta.namespace, subresource="binding", name=meta.name)
-            elif not view.status.pod_ip:
+            elif not view.status.pod_ip and not view.finished:
                 address = f"10.42.0.{next(self._addresses)}"
                 ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-14T22:13:20Z"}
                 status = {

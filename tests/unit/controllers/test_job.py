@@ -2,7 +2,6 @@ import asyncio
 
 import pytest
 
-from orchestrator.api.errors import Conflict, InternalError
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import JOBS, PODS
@@ -336,50 +335,3 @@ async def test_without_completions_one_success_lets_the_others_finish(jobs):
     assert len(await jobs.running()) == 2
     await jobs.end_all()
     assert ("Complete", "CompletionsReached") in await jobs.conditions()
-
-
-class Unreliable:
-    """A client some of whose writes fail: half of these were done nevertheless."""
-
-    def __init__(self, client, failures: int) -> None:
-        self._client = client
-        self.calls = 0
-        self.failures = failures
-
-    def __getattr__(self, name):
-        method = getattr(self._client, name)
-        return self._failing(method) if name in ("create", "update", "patch", "delete") else method
-
-    def _failing(self, method):
-        async def call(resource, *args, **options):
-            self.calls += 1
-            if resource not in (JOBS, PODS) or self.calls % 3 or self.failures <= 0:
-                return await method(resource, *args, **options)
-            self.failures -= 1
-            if self.failures % 2:
-                await method(resource, *args, **options)
-            raise InternalError("no") if self.failures % 4 else Conflict("no")
-
-        return call
-
-
-async def test_counts_are_right_although_writes_fail_and_answers_are_lost(cluster):
-    client = Unreliable(cluster.client, 60)
-    await cluster.start(JobController(client, cluster.clock, cluster.recorder))
-    jobs, ended = Jobs(cluster), {0: 0, 1: 0}
-    await jobs.create(completions=12, parallelism=5, backoffLimit=50)
-    for round_ in range(30):
-        for position, pod in enumerate(await jobs.running()):
-            code = (round_ + position) % 2
-            await jobs.end(pod, code, settle=False)
-            ended[code] += 1
-        await cluster.advance(600, step_s=600)
-        if await jobs.conditions():
-            break
-    await cluster.advance(700, step_s=700)
-    assert client.failures < 50
-    assert ("Complete", "CompletionsReached") in await jobs.conditions()
-    assert await jobs.counts() == (0, ended[0], ended[1])
-    before = client.calls
-    await cluster.advance(60, step_s=30)
-    assert client.calls == before
