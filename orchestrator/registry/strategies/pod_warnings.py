@@ -42,6 +42,7 @@ _HOST_NAME = (
 _NO_SELECTOR = "a null labelSelector results in matching no pod"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_SHOWN_SOURCES = {"configMap": "configMap", "secret": "secrets", "downwardAPI": "downwardAPI"}
 _FRACTIONS = ("memory", "ephemeral-storage")
 _CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
@@ -78,15 +79,17 @@ def _warnings(spec: Object, annotations: Object | None, prefix: str) -> list[str
         found += _annotation_warnings(annotations, spec, prefix)
     if spec.get("volumes"):
         found += _volume_warnings(spec["volumes"], f"{field}.volumes")
-    found += _list_warnings(spec, field)
+    if "hostAliases" in spec or "imagePullSecrets" in spec:
+        found += _list_warnings(spec, field)
     if spec.get("overhead"):
         found += _fraction_warnings(spec["overhead"], f"{field}.overhead")
     ports: dict[tuple[int, str], list[tuple[str, Object]]] = {}
+    of_ports: list[str] = []
     for path, container in _containers(spec, field):
         found += _container_warnings(container, path)
-    for path, container in _containers(spec, field):
         for at, port in enumerate(container.get("ports") or ()):
-            found += _port_warnings(port, f"{path}.ports[{at}]", ports)
+            of_ports += _port_warnings(port, f"{path}.ports[{at}]", ports)
+    found += of_ports
     grace_s = spec.get("terminationGracePeriodSeconds")
     if grace_s is not None and grace_s < 0:
         text = "must be >= 0; negative values are invalid and will be treated as 1"
@@ -98,7 +101,7 @@ def _warnings(spec: Object, annotations: Object | None, prefix: str) -> list[str
 
 def _containers(spec: Object, field: str) -> Iterator[tuple[str, Object]]:
     for kind in _CONTAINER_LISTS:
-        for at, container in enumerate(spec.get(kind) or ()):
+        for at, container in enumerate(spec.get(kind, ())):
             yield f"{field}.{kind}[{at}]", container
 
 
@@ -180,10 +183,10 @@ def _annotation_warnings(annotations: Object, spec: Object, prefix: str) -> list
 
 def _volume_warnings(volumes: list[Object], field: str) -> list[str]:
     found = [
-        f"{field}[{at}].{text}"
+        f"{field}[{at}].{_DEPRECATED_VOLUMES[kind]}"
         for at, volume in enumerate(volumes)
-        for kind, text in _DEPRECATED_VOLUMES.items()
-        if volume.get(kind) is not None
+        for kind in volume
+        if kind in _DEPRECATED_VOLUMES and volume[kind] is not None
     ]
     projected = [
         (f"{field}[{at}].projected.sources", source)
@@ -204,15 +207,18 @@ def _volume_warnings(volumes: list[Object], field: str) -> list[str]:
 def _token_warnings(source: Object, field: str, tokens: set[Any]) -> list[str]:
     """Files that stand where a token stands."""
     same = 'has duplicated path with ServiceAccountToken "{}"'
-    found = [
-        f"{field}.{shown}[{at}]: {same.format(item['path'])}"
-        for kind, shown in (("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI"))
-        for at, item in enumerate((source.get(kind) or {}).get("items") or ())
-        if item.get("path") in tokens
-    ]
-    bundle = (source.get("clusterTrustBundle") or {}).get("path")
-    if bundle in tokens:
-        found.append(f"{field}.ClusterTrustBundle: {same.format(bundle)}")
+    found: list[str] = []
+    for kind in source:
+        shown = _SHOWN_SOURCES.get(kind)
+        if shown is not None and source[kind]:
+            found += [
+                f"{field}.{shown}[{at}]: {same.format(item['path'])}"
+                for at, item in enumerate(source[kind].get("items") or ())
+                if item.get("path") in tokens
+            ]
+    bundle = source.get("clusterTrustBundle")
+    if bundle and bundle.get("path") in tokens:
+        found.append(f"{field}.ClusterTrustBundle: {same.format(bundle['path'])}")
     return found
 
 
@@ -259,8 +265,16 @@ def _fraction_warnings(amounts: Object, field: str) -> list[str]:
     return [
         f'{field}[{name}]: fractional byte value "{amounts[name]}" is invalid, must be an integer'
         for name in _FRACTIONS
-        if name in amounts and quantity.is_quantity(amounts[name]) and quantity.parse(amounts[name]) % 1
+        if name in amounts and _is_fraction(amounts[name])
     ]
+
+
+def _is_fraction(amount: Any) -> bool:
+    text = str(amount)
+    # Most amounts show at a glance that they are whole.
+    if text.endswith("i") and text[:-2].isdigit():
+        return False
+    return quantity.is_quantity(amount) and bool(quantity.parse(amount) % 1)
 
 
 def _port_warnings(

@@ -74,7 +74,7 @@ def validate_projected(volume: Object, field: str) -> list[Cause]:
     taken: set[str] = set()
     for at, projection in enumerate(volume.get("sources") or ()):
         path = f"{field}.sources[{at}]"
-        kinds = [kind for kind in _PROJECTIONS if projection.get(kind) is not None]
+        kinds = [kind for kind in projection if kind in _PROJECTIONS and projection[kind] is not None]
         for kind in kinds:
             source = projection[kind]
             rules, paths_of = _PROJECTIONS[kind]
