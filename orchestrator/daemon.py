@@ -47,6 +47,7 @@ from orchestrator.registry.custom_kinds import CustomKinds
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategies import built_in
+from orchestrator.registry.strategies.services import ServiceStrategy
 from orchestrator.server.app import ApiServer
 from orchestrator.server.health import Check, Health, Unhealthy
 from orchestrator.server.metrics import Metrics
@@ -169,6 +170,9 @@ class Daemon:
         self.schemas = Schemas.load()
         strategies = built_in(self.config.service_cidr, self.config.node_ports(), self.clock, self._rng)
         plugins = default_plugins(Storage(store, self.clock), self._authorizer, self.clock, self._rng)
+        services = strategies[table.SERVICES.group, table.SERVICES.plural]
+        assert isinstance(services, ServiceStrategy)
+        self._services = services
         registry = Registry(
             store,
             self.table,
@@ -259,6 +263,7 @@ class Daemon:
         informers = Informers(admin, self._supervisor("informers"), self.clock)
         access.connect(informers)
         informers.of(table.CUSTOMRESOURCEDEFINITIONS).on_change(self.custom.changed)
+        informers.of(table.SERVICECIDRS).on_change(self._services.range_changed)
         keeper = FairnessKeeper(
             admin, informers, api.fairness, self._supervisor("priority and fairness"), self.clock
         )

@@ -34,6 +34,8 @@ from orchestrator.controllers.replicationcontroller import ReplicationController
 from orchestrator.controllers.resourcequota import ResourceQuotaController
 from orchestrator.controllers.rootca import RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
+from orchestrator.controllers.serviceaddresses import ServiceAddressController
+from orchestrator.controllers.servicecidr import ServiceCIDRController
 from orchestrator.controllers.statefulset import StatefulSetController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.tainteviction import TaintEvictionController
@@ -80,6 +82,8 @@ def build(
         PersistentVolumeController(client, clock, recorder),
         VolumeExpander(client, clock, recorder),
         AttachDetachController(client, clock, recorder),
+        ServiceAddressController(client, clock, recorder),
+        ServiceCIDRController(client, clock, recorder),
         EndpointSliceController(client, clock, recorder),
         EndpointsController(client, clock, recorder),
         EndpointSliceMirroringController(client, clock, recorder),

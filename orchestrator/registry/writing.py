@@ -203,7 +203,9 @@ class Writer:
                 raise already_exists(resource.group, resource.plural, target.name)
             await self._charging.check(request)
             return Written(Item(raw, 0), warnings, created=True)
-        compares, operations = claims.changes(key, frozenset(), strategy.claims(new))
+        compares, operations = claims.changes(
+            key, frozenset(), strategy.claims(new), self._new_metadata
+        )
         lease = await self._storage.lease_for(resource.ttl_s)
         txn = Txn((Compare(key, 0), *compares), (Put(key, raw, lease), *operations))
         result = await self._charging.commit(request, txn)
@@ -361,7 +363,7 @@ class Writer:
         self, target: Target, entry: Entry, raw: bytes, held: tuple[frozenset[str], frozenset[str]]
     ) -> Txn:
         """The transaction that writes `raw`; `held` are the claims before and after."""
-        compares, operations = claims.changes(entry.key, *held)
+        compares, operations = claims.changes(entry.key, *held, self._new_metadata)
         lease = await self._storage.lease_for(target.resource.ttl_s)
         return Txn((Compare(entry.key, entry.revision), *compares), (Put(entry.key, raw, lease), *operations))
 
@@ -427,7 +429,7 @@ class Writer:
 
     async def _remove(self, entry: Entry, held: frozenset[str]) -> int:
         """The revision of the removal, or 0 when the object changed in between."""
-        _, operations = claims.changes(entry.key, held, frozenset())
+        _, operations = claims.changes(entry.key, held, frozenset(), self._new_metadata)
         txn = Txn((Compare(entry.key, entry.revision),), (Delete(entry.key), *operations))
         result = await self._storage.transact(txn)
         return result.revision if result.succeeded else 0
@@ -499,7 +501,15 @@ class Writer:
         return row.columns is not None and len(entry.value) * self._schemas.weight(_kind(row)) > BYTES_MAX
 
     async def _is_taken(self, claim: str) -> bool:
-        return await self._storage.get(claims.PREFIX + claim) is not None
+        for key in claims.keys(claim):
+            if await self._storage.get(key) is not None:
+                return True
+        return False
+
+    def _new_metadata(self) -> Object:
+        """Of an object that is written beside another."""
+        now = timestamp(self._clock.now_s())
+        return {"uid": objectmeta.new_uid(self._rng), "creationTimestamp": now}
 
     def _check_address(self, target: Target, candidate: Object) -> None:
         """The body must mean the object that the URL names."""

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable
 
 from orchestrator.api.errors import Cause, Invalid, invalid
-from orchestrator.api.item import Object
+from orchestrator.api.item import Item, Object
 from orchestrator.api.resources import SERVICES, Resource
 from orchestrator.registry.strategies import causes
 from orchestrator.registry.strategies.base import BaseStrategy, filled
@@ -37,6 +37,8 @@ from orchestrator.registry.strategy import IsTaken
 
 _TIMEOUT_S = 10_800
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class ServiceStrategy(BaseStrategy):
     """`service_cidr` and `node_ports` are the ranges to hand out from."""
@@ -48,8 +50,25 @@ class ServiceStrategy(BaseStrategy):
         self._network = ipaddress.ip_network(service_cidr)
         self._family = f"IPv{self._network.version}"
         self._ports = node_ports
+        self._rng = rng
         self._ip_pool = ip_pool(self._network, rng)
+        self._more: dict[str, list[Network]] = {}
         self._port_pool = port_pool(node_ports, rng)
+
+    def range_changed(self, old: Item | None, new: Item | None) -> None:
+        """A ServiceCIDR came, changed or went: its ranges of our family are handed out from, too, while it stays."""
+        name = (new or old).meta.name  # type: ignore[union-attr]  # one of them is there
+        self._more.pop(name, None)
+        if new is None or new.meta.deletion_timestamp:
+            return
+        cidrs = (new.object.get("spec") or {}).get("cidrs") or ()
+        found = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
+        wanted = [n for n in found if n.version == self._network.version and n != self._network]
+        if wanted:
+            self._more[name] = wanted
+
+    def _networks(self) -> list[Network]:
+        return [self._network, *(network for networks in self._more.values() for network in networks)]
 
     def initial_status(self, obj: Object) -> Object:
         return {"loadBalancer": {}}
@@ -120,20 +139,21 @@ class ServiceStrategy(BaseStrategy):
             if self._ip_pool.key(asked) not in mine:
                 await self._check_ip(obj, asked, is_taken)
             return spec
-        address = await self._ip_pool.draw(is_taken, set())
-        if address is None:
-            why = "failed to allocate a serviceIP: range is full"
-            raise _refused(obj, causes.invalid_value("spec.clusterIPs", [], why))
-        return {**spec, "clusterIP": address, "clusterIPs": [address]}
+        for network in self._networks():
+            pool = self._ip_pool if network is self._network else ip_pool(network, self._rng)
+            address = await pool.draw(is_taken, set())
+            if address is not None:
+                return {**spec, "clusterIP": address, "clusterIPs": [address]}
+        why = "failed to allocate a serviceIP: range is full"
+        raise _refused(obj, causes.invalid_value("spec.clusterIPs", [], why))
 
     async def _check_ip(self, obj: Object, asked: str, is_taken: IsTaken) -> None:
         address = ipaddress.ip_address(asked)
-        edges = [self._network.network_address]
-        if self._network.version == 4:
-            edges.append(self._network.broadcast_address)
+        networks = self._networks()
         why = ""
-        if address not in self._network or address in edges:
-            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {self._network}"
+        if not any(_is_usable(address, network) for network in networks):
+            valid = ", ".join(map(str, networks))
+            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {valid}"
         elif await is_taken(self._ip_pool.key(asked)):
             why = "provided IP is already allocated"
         if why:
@@ -190,6 +210,12 @@ class ServiceStrategy(BaseStrategy):
             raise _refused(obj, causes.invalid_value("spec.ports", [], why))
         held.add(self._port_pool.key(text))
         return int(text)
+
+
+def _is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> bool:
+    """The network's own address and, in IPv4, the broadcast address are nobody's."""
+    last = address.version == 4 and address == network.broadcast_address
+    return address in network and address != network.network_address and not last
 
 
 def _refused(obj: Object, cause: Cause) -> Invalid:
