@@ -10,6 +10,7 @@ from orchestrator.admission.limitranger import LimitRanger
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
 from orchestrator.admission.node_restriction import NodeRestriction
 from orchestrator.admission.priority import Priority
+from orchestrator.admission.runtime_class import RuntimeClass
 from orchestrator.admission.service_account import ServiceAccount
 from orchestrator.admission.volumes import (
     ClaimResize,
@@ -37,6 +38,7 @@ def default_plugins(
         DefaultStorageClass(reader),
         StorageProtection(),
         ClaimResize(reader),
+        RuntimeClass(reader),
         CertificateRequests(holdings),
         DefaultIngressClass(reader),
     )
