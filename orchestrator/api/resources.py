@@ -63,6 +63,12 @@ class Resource:
     """Whether nobody stores its objects: the process itself knows them."""
     columns: tuple[CustomColumn, ...] | None = None
     """What a table of a custom kind shows beside the name; None for built-in kinds."""
+    listed_as: str = ""
+    """Kind of its lists, where a custom kind names another than `<kind>List`."""
+
+    @property
+    def list_kind(self) -> str:
+        return self.listed_as or f"{self.kind}List"
 
     @property
     def api_version(self) -> str:

@@ -233,7 +233,7 @@ def _names_of(row: Resource) -> Object:
         "singular": row.singular_name,
         "shortNames": list(row.short_names),
         "kind": row.kind,
-        "listKind": f"{row.kind}List",
+        "listKind": row.list_kind,
     }
 
 

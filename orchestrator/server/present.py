@@ -110,7 +110,7 @@ class Presenter:
         if form == "metadata":
             kind, body_of = ("meta.k8s.io/v1", "PartialObjectMetadataList"), printing.partial_metadata
         else:
-            kind, body_of = (resource.api_version, f"{resource.kind}List"), _body
+            kind, body_of = (resource.api_version, resource.list_kind), _body
         # An empty list's body; the items go between its brackets.
         yield list_body(*kind, metadata, ())[:-2]
         for start in range(0, len(items), SLICE):

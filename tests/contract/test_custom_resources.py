@@ -309,3 +309,14 @@ async def test_nothing_is_kept_of_kinds_that_came_and_went(cluster: Cluster) -> 
         return [version for version in kept if version.row.plural == "mayflies"] == []
 
     await eventually(holds)
+
+
+async def test_lists_have_the_kind_that_the_definition_names(cluster: Cluster) -> None:
+    names = {"plural": "shirts", "kind": "Shirt", "listKind": "Wardrobe"}
+    await establish(cluster, definition("shirts", "Shirt", version("v1"), names=names))
+    listed = (await cluster.call("GET", SHIRTS))[1]
+    assert (listed["kind"], listed["apiVersion"]) == ("Wardrobe", "stable.example.com/v1")
+    document = (await cluster.call("GET", "/openapi/v3/apis/stable.example.com/v1"))[1]
+    schemas, path = document["components"]["schemas"], "/apis/stable.example.com/v1/shirts"
+    name = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert name.rpartition("/")[2] in schemas

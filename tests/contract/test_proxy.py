@@ -222,10 +222,11 @@ async def test_this_hosts_own_addresses_are_refused(web: Cluster) -> None:
         assert (status, body["message"]) == (400, "address not allowed")
 
 
-async def test_an_upgrade_is_passed_through(web: Cluster, app: _Application) -> None:
+@pytest.mark.parametrize("base", [POD, SERVICE])
+async def test_an_upgrade_is_passed_through(web: Cluster, app: _Application, base: str) -> None:
     host, _, port = web.base.removeprefix("https://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=web.admin_tls)
-    lines = [f"GET {POD}/socket HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: echo",
+    lines = [f"GET {base}/socket HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: echo",
              "Sec-WebSocket-Protocol: mine, base64url.bearer.authorization.k8s.io.eA"]  # fmt: skip
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
     head = await reader.readuntil(b"\r\n\r\n")

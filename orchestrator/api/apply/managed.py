@@ -22,7 +22,7 @@ UPDATERS_MAX = 10
 ANCIENT = "ancient-changes"
 MANAGER_LENGTH_MAX = 128
 SUBRESOURCE_LENGTH_MAX = 256
-_RESET: Entries = [{}]
+_RESETS: tuple[Entries, ...] = ([], [{}])
 """What a client sends to drop all entries."""
 
 
@@ -81,9 +81,9 @@ def updated(old: Object, new: Object, write: Write, shape: Fields) -> Entries:
 def _current(old: Object, new: Object, write: Write) -> Entries:
     live: Entries = old["metadata"].get("managedFields") or []
     given = new["metadata"].get("managedFields")
-    if write.subresource or given is live or not given or given == live:
+    if write.subresource or given is live or given is None or given == live:
         return live
-    return [] if given == _RESET else decoded(given) or live
+    return [] if given in _RESETS else decoded(given) or live
 
 
 def seen(obj: Object, skipped: tuple[str, ...]) -> Object:

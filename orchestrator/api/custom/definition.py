@@ -30,6 +30,9 @@ def check_definition(crd: Object, old: Object | None) -> list[Cause]:
     spec = crd["spec"]
     found = list(_name(crd))
     found += _spec(spec, "spec")
+    if found and old is not None:
+        known = set(_spec(old["spec"], "spec"))  # What is wrong since before stays acceptable.
+        found = [cause for cause in found if cause not in known]
     if old is not None:
         found += _unchanged(spec, old)
         found += _stored_versions(crd)

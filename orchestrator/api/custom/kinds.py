@@ -195,6 +195,7 @@ def _row(
         selectable=tuple(each["jsonPath"].lstrip(".") for each in version.get("selectableFields") or ()),
         stored_as=stored_as,
         columns=tuple(_column(each) for each in version.get("additionalPrinterColumns") or ()),
+        listed_as=names.get("listKind") or "",
     )
 
 

@@ -44,7 +44,7 @@ def components(version: CustomVersion) -> dict[str, Json]:
     name = component_name(row)
     schema = _published(msgspec.json.decode(version.raw) or {"type": "object", _PRESERVE: True})
     listed: Json = {
-        "description": f"{row.kind}List is a list of {row.kind}",
+        "description": f"{row.list_kind} is a list of {row.kind}",
         "type": "object",
         "required": ["items"],
         "properties": {
@@ -52,7 +52,7 @@ def components(version: CustomVersion) -> dict[str, Json]:
             "items": {"type": "array", "items": {"$ref": _reference(name)}},
             "metadata": _referring(LIST_META, "Standard list metadata."),
         },
-        "x-kubernetes-group-version-kind": [_gvk(row, f"{row.kind}List")],
+        "x-kubernetes-group-version-kind": [_gvk(row, row.list_kind)],
     }
     whole = {**_with_own_fields(schema), "x-kubernetes-group-version-kind": [_gvk(row, row.kind)]}
     return {name: whole, f"{name}List": listed}

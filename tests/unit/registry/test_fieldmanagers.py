@@ -242,9 +242,10 @@ async def test_status_through_the_main_resource_belongs_to_nobody(api):
     assert obj.get("status", {}).get("replicas") is None
 
 
-async def test_a_reset_drops_all_entries_and_the_first_apply_finds_what_was_before(api):
+@pytest.mark.parametrize("entries", [[], [{}]])
+async def test_a_reset_drops_all_entries_and_the_first_apply_finds_what_was_before(api, entries):
     await api.create(CONFIGMAPS, api.config_map("a"), field_manager="me")
-    reset = [{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]
+    reset = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]
     await api.patch(CONFIGMAPS, "a", reset, "json", field_manager="me")
     assert "managedFields" not in (await get(api, CONFIGMAPS, "a"))["metadata"]
     await api.patch(CONFIGMAPS, "a", {"data": {"x": "y"}}, field_manager="me")
@@ -257,9 +258,9 @@ async def test_a_reset_drops_all_entries_and_the_first_apply_finds_what_was_befo
 
 
 @pytest.mark.parametrize(
-    "entries", [[], [{"manager": "x"}], [{"fieldsType": "FieldsV1", "fieldsV1": {"q:a": {}}}], [{"a": 1}, {}]]
+    "entries", [[{"manager": "x"}], [{"fieldsType": "FieldsV1", "fieldsV1": {"q:a": {}}}], [{"a": 1}, {}]]
 )
-async def test_empty_and_malformed_entries_are_not_taken_over(api, entries):
+async def test_malformed_entries_are_not_taken_over(api, entries):
     await api.create(CONFIGMAPS, api.config_map("a"), field_manager="me")
     before = (await get(api, CONFIGMAPS, "a"))["metadata"]["managedFields"]
     patch = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]

@@ -135,3 +135,14 @@ def test_protected_groups_need_an_approval() -> None:
     assert [cause.reason for cause in check_definition(crd, None)] == ["FieldValueRequired"]
     crd["metadata"]["annotations"] = {"api-approved.kubernetes.io": "https://github.com/x/1"}
     assert check_definition(crd, None) == [] and approval(crd)[0] == "True"
+
+
+def test_what_was_wrong_before_stays_acceptable_and_nothing_else() -> None:
+    old = _crd()
+    _a(type="string", pattern="(")(old)
+    new = copy.deepcopy(old)
+    new["spec"]["names"]["shortNames"] = ["sh"]
+    assert check_definition(new, old) == []
+    _a(type="string", pattern="[")(new)
+    assert [cause.field for cause in check_definition(new, old)] == [f"{A}.pattern"]
+    assert check_definition(old, None) != []
