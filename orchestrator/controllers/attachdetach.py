@@ -58,6 +58,8 @@ class AttachDetachController:
         self._freshness = Freshness()
         self._unwanted_since: dict[str, float] = {}
         """When each attachment that its node still uses was first found unwanted, by uid."""
+        self._csi: set[str] = set()
+        """Names of CSI volumes: without any, pods need not be looked at."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -73,6 +75,7 @@ class AttachDetachController:
         self._attachments.add_index("node", _node_of_attachment)
         self._attachments.add_index("volume", _volume_of_attachment)
         self._pods.on_change(self._pod_changed)
+        self._volumes.on_change(self._volume_changed)
         self._claims.on_change(self._claim_changed)
         self._attachments.on_change(self._attachment_changed)
         self._nodes.on_change(self._node_changed)
@@ -81,7 +84,7 @@ class AttachDetachController:
         if not self._freshness.fresh(key):
             return LAG_S
         node = self._nodes.get(key)
-        wanted = self._wanted(key) if node is not None else {}
+        wanted = self._wanted(key) if node is not None and self._csi else {}
         present = {item.meta.name: item.object for item in self._attachments.by_index("node", key)}
         about = node.object if node is not None else None
         if not wanted and not present and not _attached_to(about):
@@ -193,6 +196,15 @@ class AttachDetachController:
         for pod in (old, new):
             for node in claimant_index(pod) if pod is not None else ():
                 self._queue.add(node)
+
+    def _volume_changed(self, old: Item | None, new: Item | None) -> None:
+        if new is not None and "csi" in new.object["spec"]:
+            self._csi.add(new.meta.name)
+            for key in claim_ref_index(new):
+                for pod in self._pods.by_index("claim", key):
+                    self._pod_changed(None, pod)
+        elif new is None and old is not None:
+            self._csi.discard(old.meta.name)
 
     def _claim_changed(self, old: Item | None, new: Item | None) -> None:
         item = new or old

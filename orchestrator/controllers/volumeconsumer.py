@@ -115,12 +115,14 @@ class VolumeConsumer:
             self._queue.add(key_of(new))
 
     def _volume_changed(self, old: Item | None, new: Item | None) -> None:
-        """A volume that somebody wanted first went to another claim, or became free."""
-        if new is old:
-            return
+        """One that is free now may suit whoever waits; a claim that a volume was reserved for looks again."""
         for item in (old, new):
-            for claim in self._claims.by_index(_WAITING, class_of(item.object)) if item is not None else ():
-                self._queue.add(key_of(claim))
+            for key in claim_ref_index(item) if item is not None else ():
+                self._queue.add(key)
+        if new is None or new is old or not free_index(new):
+            return
+        for claim in self._claims.by_index(_WAITING, class_of(new.object)):
+            self._queue.add(key_of(claim))
 
     def _class_changed(self, old: Item | None, new: Item | None) -> None:
         for claim in self._claims.by_index(_WAITING, new.meta.name) if new is not None else ():
