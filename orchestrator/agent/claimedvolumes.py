@@ -38,10 +38,17 @@ class ClaimError(ConfigError):
     """A claimed volume can't be used; the message says why."""
 
 
-async def volume_of(fetch: Fetch, clock: Clock, pod: Object, volume: Object, facts: PodFacts) -> Object:
-    """The PersistentVolume behind a pod's volume, usable on this node. Raises `ClaimError`."""
+async def volume_of(
+    fetch: Fetch, clock: Clock, pod: Object, volume: Object, facts: PodFacts, *, held: bool = False
+) -> Object:
+    """The PersistentVolume behind a pod's volume, usable on this node. Raises `ClaimError`.
+
+    A claim that is being deleted serves only a pod that has `held` it before.
+    """
     claim = await _bound_claim(fetch, clock, pod, volume)
     metadata, name = claim["metadata"], claim["spec"]["volumeName"]
+    if "deletionTimestamp" in metadata and not held:
+        raise ClaimError("PVC is being deleted")
     try:
         found = await fetch(PERSISTENTVOLUMES, "", name)
     except NotFound as error:

@@ -116,7 +116,10 @@ class Volumes:
         return path
 
     async def _claimed(self, pod: Object, volume: Object, link: Path, facts: PodFacts) -> Path:
-        found = await claimedvolumes.volume_of(self.sources.fetch, self.sources.clock, pod, volume, facts)
+        held = await asyncio.to_thread(link.is_symlink)
+        found = await claimedvolumes.volume_of(
+            self.sources.fetch, self.sources.clock, pod, volume, facts, held=held
+        )
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
         return await asyncio.to_thread(claimedvolumes.set_up, found, link, _fs_group(pod), policy)
 

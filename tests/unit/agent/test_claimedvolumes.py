@@ -61,9 +61,9 @@ class Cluster:
             raise NotFound(f'{resource.plural} "{name}" not found')
         return found[resource.plural, name]
 
-    async def find(self, volume: Object = VOLUME) -> Object:
+    async def find(self, volume: Object = VOLUME, *, held: bool = False) -> Object:
         owner = pod(volumes=[volume])
-        return await claimedvolumes.volume_of(self.fetch, self.clock, owner, volume, FACTS)
+        return await claimedvolumes.volume_of(self.fetch, self.clock, owner, volume, FACTS, held=held)
 
     def set_up(self, uid: str, group: int | None = None, policy: str = "Always") -> Path:
         link = self.path.parents[1] / "pods" / uid / "volumes" / "data"
@@ -82,6 +82,13 @@ async def test_a_claim_that_is_not_bound_yet_is_waited_for(cluster: Cluster) -> 
     cluster.claim["status"] = {"phase": "Bound"}
     await cluster.clock.advance(0.5)
     assert await finding is cluster.volume
+
+
+async def test_a_claim_that_is_being_deleted_serves_only_who_has_it(cluster: Cluster) -> None:
+    cluster.claim["metadata"]["deletionTimestamp"] = "2023-11-14T22:13:20Z"
+    with pytest.raises(ClaimError, match="PVC is being deleted"):
+        await cluster.find()
+    assert await cluster.find(held=True) is cluster.volume
 
 
 @pytest.mark.parametrize(
