@@ -89,6 +89,8 @@ def updated(obj: Object, old: Object) -> Object:
     for field, value in given.items():
         if field not in metadata and field not in _IGNORED and field != "namespace":
             metadata[field] = value
+    if metadata.get("finalizers") == []:  # The last one was taken off: the field goes with it.
+        del metadata["finalizers"]
     return {**obj, "metadata": metadata}
 
 

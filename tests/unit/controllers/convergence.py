@@ -174,8 +174,12 @@ class FaultyClient(LocalClient):
             work.close()
             raise refusal(f"fault: {fault}")
         if fault == "late":
-            for _ in range(30):
-                await asyncio.sleep(0)
+            try:
+                for _ in range(30):
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                work.close()  # A restart in mid-request: it never reached the server.
+                raise
         answer = await work
         await self._observe(write(answer))
         if fault == "lost":
