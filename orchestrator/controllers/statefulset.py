@@ -106,8 +106,10 @@ class StatefulSetController:
         pods = await self._claimed(key, item, stateful_set)
         history = await self._history.revisions(key, item)
         revisions = await self._revisions(key, stateful_set, history)
-        failure = await self._act(key, stateful_set, revisions, pods, now_s)
         places = members(stateful_set, revisions, pods, self._control.gone(key, pods), now_s)
+        failure = await self._act(key, stateful_set, revisions, places)
+        if self._control.gone(key, pods):
+            places = members(stateful_set, revisions, pods, self._control.gone(key, pods), now_s)
         new = status(stateful_set, revisions, places)
         await write_status(self._client, STATEFULSETS, stateful_set, new, key, self._freshness, self._sets)
         for revision in _unused(stateful_set, new, history, pods):
@@ -222,12 +224,11 @@ class StatefulSetController:
         return mislabelled or self._claims.misowned(stateful_set, member.ordinal, pod, away=away)
 
     async def _act(
-        self, key: str, stateful_set: Object, revisions: Revisions, pods: list[Item], now_s: float
+        self, key: str, stateful_set: Object, revisions: Revisions, places: Places
     ) -> Failure | None:
         """Stage by stage; what fails ends it."""
         if "deletionTimestamp" in stateful_set["metadata"]:
             return None
-        places = members(stateful_set, revisions, pods, self._control.gone(key, pods), now_s)
         handlers = {
             "create": self._create, "claims": self._make_claims, "tidy": self._tidy,
             "own": self._own_claims, "delete": self._delete,
