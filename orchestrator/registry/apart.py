@@ -43,10 +43,11 @@ def is_large(value: Any, weight: int = 1) -> bool:
             return True
         for part in parts:
             kind = type(part)
-            if kind is dict or kind is list:
+            if kind is str:
+                if len(part) > TEXT_BYTES:
+                    left -= len(part) // TEXT_BYTES
+            elif kind is dict or kind is list:
                 containers.append(part)
-            elif kind is str and len(part) > TEXT_BYTES:
-                left -= len(part) // TEXT_BYTES
     return left < 0
 
 

@@ -177,13 +177,20 @@ class Writer:
         for _ in range(ATTEMPTS):
             name = given or objectmeta.generated_name(base, self._rng)
             target = Target(resource, namespace, name, options, identity, view=view)
-            written = await self._create(target, obj, [*warnings], unique=bool(given))
+            written = await self._create(target, obj, [*warnings], large, unique=bool(given))
             if written is not None:
                 return await self._shown(target, written)
         raise already_exists(resource.group, resource.plural, name)
 
     async def _create(
-        self, target: Target, obj: Object, warnings: list[str], *, unique: bool, applied: bool = False
+        self,
+        target: Target,
+        obj: Object,
+        warnings: list[str],
+        large: bool,
+        *,
+        unique: bool,
+        applied: bool = False,
     ) -> Written | None:
         """One try; None when a generated name or a claim was taken by somebody else. What was `applied` says
         itself whose its fields are."""
@@ -191,7 +198,6 @@ class Writer:
         now = timestamp(self._clock.now_s())
         uid = objectmeta.new_uid(self._rng)
         new = objectmeta.created(obj, target.namespace, target.name, uid, now)
-        large = self._is_large(target.row, new)
         new = await self._apart.run(large, self._prepared, target, strategy, new, applied)
         new = await self._admitted(target, new, None, warnings)
         warnings += await self._apart.run(large, self._validated, target, strategy, new, None)
@@ -203,9 +209,7 @@ class Writer:
                 raise already_exists(resource.group, resource.plural, target.name)
             await self._charging.check(request)
             return Written(Item(raw, 0), warnings, created=True)
-        compares, operations = claims.changes(
-            key, frozenset(), strategy.claims(new), self._new_metadata
-        )
+        compares, operations = claims.changes(key, frozenset(), strategy.claims(new), self._new_metadata)
         lease = await self._storage.lease_for(resource.ttl_s)
         txn = Txn((Compare(key, 0), *compares), (Put(key, raw, lease), *operations))
         result = await self._charging.commit(request, txn)
@@ -315,7 +319,7 @@ class Writer:
         merged = await self._apart.run(large, self._fields.applied, target, empty, config)
         obj = target.inward(await self._apart.run(large, self._known, target, merged))
         try:
-            return await self._create(target, obj, [*warnings], unique=True, applied=True)
+            return await self._create(target, obj, [*warnings], large, unique=True, applied=True)
         except AlreadyExists:
             return None
 
