@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 
+from orchestrator.scheduler.rules.affinity import NodeAffinity
+from orchestrator.scheduler.rules.columns import Columns
 from orchestrator.scheduler.rules.selection import NodeChoice
 
 
@@ -35,3 +38,25 @@ ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]
 )
 def test_a_node_is_chosen_by_labels_and_name(spec, allowed):
     assert NodeChoice(spec).allows("n1", {"zone": "a"}) is allowed
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"nodeSelector": {"zone": "z1"}},
+        affinity(field("In", "n3")),
+        affinity(field("In", "n3", "nowhere")),
+        affinity(field("NotIn", "n3", "nowhere")),
+        affinity(field("In", "nowhere")),
+        affinity(ZONE, field("In", "n3")),
+    ],
+)
+def test_the_rule_over_columns_agrees(pod, node, spec):
+    nodes = [node(f"n{number}", labels={"zone": "a" if number % 2 else "z1"}) for number in range(12)]
+    columns = Columns()
+    for entry in nodes:
+        columns.set_node(entry)
+    rows = np.array([columns.row(entry.name) for entry in nodes], np.int64)
+    choice = NodeChoice(spec)
+    expected = [choice.allows(entry.name, entry.labels) for entry in nodes]
+    assert NodeAffinity().filter(columns, pod(**spec), rows).tolist() == expected
