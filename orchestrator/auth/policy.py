@@ -140,6 +140,7 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule("", ("persistentvolumeclaims", "persistentvolumes"), ("create",)),
         _rule("storage.k8s.io", ("volumeattachments",), ("create",)),
         _rule("apps", ("controllerrevisions", "replicasets"), ("create",)),
+        _rule("batch", ("jobs",), ("create",)),
         _rule("discovery.k8s.io", ("endpointslices",), ("create",)),
         _rule("networking.k8s.io", ("ipaddresses", "servicecidrs"), ("create",)),
         _rule("certificates.k8s.io", ("signers",), ("approve", "sign")),

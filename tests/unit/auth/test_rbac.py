@@ -165,6 +165,7 @@ DEFAULTS = [
     (ANNA, ask("list"), False),
     (Identity("system:kube-scheduler"), ask("create", subresource="binding", namespace="a"), True),
     (Identity("system:kube-scheduler"), ask("get", "secrets", namespace="a"), False),
+    (Identity("system:kube-controller-manager"), ask("create", "jobs", group="batch", namespace="a"), True),
     (Identity("system:kube-controller-manager"), ask("create", "replicasets", group="apps", namespace="a"), True),
     (Identity("system:kube-controller-manager"), ask("update", "deployments", group="apps"), True),
 ]  # fmt: skip
