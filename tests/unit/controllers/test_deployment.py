@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.api.errors import Forbidden
 from orchestrator.api.item import Object
 from orchestrator.api.resources import DEPLOYMENTS, PODS, REPLICASETS
 from orchestrator.controllers.deployment import DeploymentController, plan
@@ -340,4 +341,75 @@ async def test_scaling_changes_the_one_set(rolling):
     await rolling.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 0}})
     await rolling.settle()
     assert await rolling.pods() == []
+    assert await rolling.is_at_rest()
+
+
+def progressing(run: Simulation) -> tuple[str, str, str]:
+    """Status, reason and message of the condition."""
+    found = {c["type"]: c for c in run.deployment["status"]["conditions"]}["Progressing"]
+    return found["status"], found["reason"], found["message"]
+
+
+def test_a_set_that_was_there_before_a_deadline_was_asked_for_is_reported_as_found():
+    run = Simulation(deployment(progressDeadlineSeconds=2**31 - 1))
+    run.finish()
+    assert {c["type"] for c in run.deployment["status"]["conditions"]} == {"Available"}
+    run.change(progressDeadlineSeconds=60)
+    run.step()
+    (name,) = run.sets
+    assert progressing(run) == ("True", "FoundNewReplicaSet", f'Found new replica set "{name}"')
+    run.finish()
+    assert progressing(run)[1:] == (
+        "NewReplicaSetAvailable",
+        f'ReplicaSet "{name}" has successfully progressed.',
+    )
+
+
+def test_recreate_waits_for_pods_that_only_the_old_set_knows_of():
+    run = Simulation(deployment(strategy={"type": "Recreate"}))
+    run.finish()
+    run.change(template=image("two"))
+    run.step()  # scaled to 0, and its status still says 3
+    assert not run.step()
+    assert run.sizes == [0]
+    run.report_all()
+    run.finish()
+    assert run.sizes == [0, 3]
+
+
+async def test_a_set_that_the_api_refuses_is_told_once_and_made_later(rolling):
+    create = rolling.client.create
+
+    async def refuse(resource, *args, **options) -> Object:
+        if resource is REPLICASETS:
+            raise Forbidden("exceeded quota: sets")
+        return await create(resource, *args, **options)
+
+    rolling.client.create = refuse
+    await rolling.deployment()
+    await rolling.settle()
+    conditions = (await rolling.get(DEPLOYMENTS, "web"))["status"]["conditions"]
+    (told,) = [c for c in conditions if c["type"] == "Progressing"]
+    assert (told["status"], told["reason"]) == ("False", "ReplicaSetCreateError")
+    assert told["message"].startswith('Failed to create new replica set "web-')
+    assert told["message"].endswith(": exceeded quota: sets")
+    assert await rolling.events("ReplicaSetCreateError") == [told["message"]]
+    rolling.client.create = create
+    await rolling.advance(10)
+    status = (await rolling.get(DEPLOYMENTS, "web"))["status"]
+    assert status["availableReplicas"] == 3
+    assert {c["reason"] for c in status["conditions"]} == {
+        "MinimumReplicasAvailable",
+        "NewReplicaSetAvailable",
+    }
+
+
+async def test_deployments_of_one_selector_do_not_disturb_each_other(rolling):
+    for name in ("one", "two"):
+        selector = {"matchLabels": {"app": "same"}}
+        body = {"template": image("v1") | {"metadata": {"labels": {"app": "same"}}}, "selector": selector}
+        await rolling.deployment(name, replicas=2, **body)
+    await rolling.settle()
+    assert [s["spec"]["replicas"] for s in await rolling.sets()] == [2, 2]
+    assert len(await rolling.pods()) == 4
     assert await rolling.is_at_rest()
