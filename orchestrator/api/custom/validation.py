@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from orchestrator.api.custom import problems
+from orchestrator.api.custom.embedded import check_embedded
 from orchestrator.api.custom.formats import accepts_of
 from orchestrator.api.custom.regex import PatternError, search_of
 from orchestrator.api.custom.schema import Definition
@@ -338,6 +339,7 @@ def _object(definition: Definition) -> Check | None:
         return None
     fields, required = _Fields(definition), definition.get("required") or ()
     low, high = definition.get("minProperties"), definition.get("maxProperties")
+    embedded = bool(definition.get("x-kubernetes-embedded-resource"))
 
     def check(value: Any, old: Any, path: str, found: Faults) -> None:
         if type(value) is not dict:
@@ -352,6 +354,8 @@ def _object(definition: Definition) -> Check | None:
         for name in required:
             if name not in value:
                 found.append(problems.required(dot + name))
+        if embedded:
+            found.extend(check_embedded(value, path))
         before = old if type(old) is dict else {}
         for name, part in value.items():
             field = fields[name]

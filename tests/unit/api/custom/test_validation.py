@@ -148,3 +148,28 @@ def test_the_weight_of_a_schema_follows_from_its_alternatives() -> None:
     assert weight_of({"anyOf": [{"type": "integer"}, {"type": "string"}]}) == 2
     nested = {"oneOf": [{"anyOf": [{}] * 10}] * 10}
     assert weight_of({"items": nested}) == weight_of(nested) == 100
+
+
+@pytest.mark.parametrize(
+    ("value", "faults"),
+    [
+        ({"apiVersion": "apps/v1", "kind": "Deployment"}, []),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a/b": "c"}}}, []),
+        ({}, ["spec.x.apiVersion: Required value", "spec.x.kind: Required value"]),
+        ({"apiVersion": "", "kind": 1}, [
+            'spec.x.apiVersion: Invalid value: "": must not be empty',
+            "spec.x.kind: Invalid value: 1: must be a string"]),
+        ({"apiVersion": "a/b/c", "kind": "Pod"}, [
+            'spec.x.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c']),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a/b"}}, [
+            "spec.x.metadata.name: Invalid value: \"a/b\": may not contain '/'"]),
+    ],
+)  # fmt: skip
+def test_embedded_objects_say_what_they_are(value: Json, faults: list[str]) -> None:
+    embedded = {"x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    assert _faults(_field(type="object", **embedded), {"x": value}) == faults
+
+
+def test_an_embedded_object_that_is_wrong_since_before_stays() -> None:
+    embedded = {"x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    assert _faults(_field(type="object", **embedded), {"x": {"a": 1}}, old={"x": {"a": 1}}) == []
