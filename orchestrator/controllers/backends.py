@@ -69,6 +69,16 @@ def backends(service: Object, pods: list[Item]) -> list[Backend]:
     return found
 
 
+def triggered_at(service: Object, found: list[Backend]) -> str:
+    """When what endpoints say came about: the newest change of a backend's readiness, or the Service itself."""
+    times = [service["metadata"].get("creationTimestamp") or ""]
+    for backend in found:
+        ready = pod_view(backend.pod).condition("Ready")
+        if ready is not None:
+            times.append(ready.last_transition_time or "")
+    return max(times)
+
+
 def resolve_ports(service: Object, view: PodView) -> list[Port]:
     """The Service's ports as this pod has them; a target name that the pod lacks leaves the port out."""
     resolved = []

@@ -6,6 +6,7 @@
 3. Only the first address of a pod in the Service's first family is listed; at most 1,000 in all, then the
    object says `truncated`.
 4. The object carries the Service's labels; it goes with the Service. Without a selector it is the user's.
+5. When it is written, an annotation tells when the newest cause was.
 """
 
 from collections.abc import Iterable
@@ -26,13 +27,15 @@ from orchestrator.controllers.backends import (
     family,
     is_headless,
     is_managed,
+    triggered_at,
 )
 from orchestrator.controllers.freshness import LAG_S, Freshness
-from orchestrator.controllers.objects import split_key, without
+from orchestrator.controllers.objects import split_key, with_value, without
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
 ADDRESSES_MAX = 1000
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 MANAGER = "endpoint-controller"
@@ -118,7 +121,10 @@ def plan(service: Object, found: list[Backend], current: Object | None) -> Objec
     wanted = {**base, "metadata": metadata, "subsets": content}
     if current is not None and {**current, "subsets": current.get("subsets") or []} == wanted:
         return None
-    return wanted
+    triggered = triggered_at(service, found)
+    if not triggered:
+        return wanted
+    return with_value(wanted, ("metadata", "annotations", TRIGGER_TIME), triggered)
 
 
 def subsets(listed: Iterable[tuple[Backend, str]], published: bool) -> list[Object]:

@@ -31,6 +31,7 @@ from orchestrator.controllers.backends import (
     family,
     is_headless,
     is_managed,
+    triggered_at,
 )
 from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.objects import controller_reference, split_key, without
@@ -42,7 +43,6 @@ from orchestrator.controllers.slices import (
     PortKey,
     plan_family,
 )
-from orchestrator.controllers.views import pod_view
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
@@ -204,16 +204,6 @@ def _frame(service: Object, triggered: str) -> Frame:
     """What every slice of the Service has."""
     reference = controller_reference(SERVICES, service)
     return Frame(service["metadata"], reference, _labels(service), None, triggered, _uid, ENDPOINTS_MAX)
-
-
-def triggered_at(service: Object, found: list[Backend]) -> str:
-    """When what the slices say came about: the newest change of a backend's readiness, or the Service itself."""
-    times = [service["metadata"].get("creationTimestamp") or ""]
-    for backend in found:
-        ready = pod_view(backend.pod).condition("Ready")
-        if ready is not None:
-            times.append(ready.last_transition_time or "")
-    return max(times)
 
 
 def _labels(service: Object) -> dict[str, str]:
