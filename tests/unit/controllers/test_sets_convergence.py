@@ -212,7 +212,7 @@ own = (
 
 
 @pytest.mark.parametrize("world", [StatefulSets, ParallelSets])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(script=steps(*own))
 def test_a_stateful_set_has_each_of_its_pods_in_the_end(world, script):
     run(world, script)
@@ -247,7 +247,7 @@ daemon_steps = (
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(script=steps(*daemon_steps))
 def test_a_daemon_set_has_a_pod_on_each_node_that_fits_in_the_end(script):
     run(DaemonSets, script)
