@@ -62,7 +62,7 @@ async def test_a_stuck_rollout_returns_to_the_last_complete_revision_and_rests(r
     await deployed(rolling)
     await roll(rolling, "better")
     await roll(rolling, "broken")
-    await rolling.advance(80)
+    await rolling.advance(80, step_s=20)
     image, conditions = await live(rolling)
     assert image == "better"
     assert conditions["Progressing"]["reason"] == "NewReplicaSetAvailable"
@@ -80,7 +80,7 @@ async def test_without_the_annotation_or_paused_nothing_is_undone(rolling):
     await deployed(rolling)
     await rolling.patch(DEPLOYMENTS, "web", {"metadata": {"annotations": {ROLLBACK: None}}})
     await roll(rolling, "broken")
-    await rolling.advance(80)
+    await rolling.advance(80, step_s=20)
     image, conditions = await live(rolling)
     assert (image, conditions["Progressing"]["reason"]) == ("broken", "ProgressDeadlineExceeded")
     assert await rolling.is_at_rest()
@@ -93,7 +93,7 @@ async def test_without_the_annotation_or_paused_nothing_is_undone(rolling):
 async def test_a_first_revision_that_is_bad_has_nothing_to_return_to(rolling):
     broken.add("good")
     await deployed(rolling)
-    await rolling.advance(80)
+    await rolling.advance(80, step_s=20)
     image, conditions = await live(rolling)
     assert image == "good"
     assert (conditions[ROLLED_BACK]["status"], conditions[ROLLED_BACK]["reason"]) == (
@@ -106,7 +106,7 @@ async def test_two_bad_revisions_in_turn_both_lead_back_to_the_good_one(rolling)
     await deployed(rolling)
     for image in BAD:
         await roll(rolling, image)
-        await rolling.advance(80)
+        await rolling.advance(80, step_s=20)
         assert (await live(rolling))[0] == "good"
     assert await rolling.is_at_rest(300)
     assert len(await rolling.events("DeploymentRollback")) == 2
@@ -118,7 +118,7 @@ async def test_a_revision_that_was_good_and_breaks_is_left_for_the_one_before_an
     broken.update(("better", "good"))
     await roll(rolling, "broken")
     await rolling.client.delete_collection(PODS, "default")
-    await rolling.advance(600)
+    await rolling.advance(600, step_s=50)
     image, conditions = await live(rolling)
     assert image == "good"
     assert conditions["Progressing"]["reason"] == "ProgressDeadlineExceeded"
@@ -137,9 +137,9 @@ async def test_a_bad_template_that_is_asked_for_again_gets_another_try_and_is_le
     for _ in range(2):
         await roll(rolling, "broken")
         assert (await live(rolling))[0] == "broken"
-        await rolling.advance(80)
+        await rolling.advance(80, step_s=20)
         assert (await live(rolling))[0] == "good"
     broken.discard("broken")
     await roll(rolling, "broken")
-    await rolling.advance(80)
+    await rolling.advance(80, step_s=20)
     assert (await live(rolling))[0] == "broken"
