@@ -1,12 +1,13 @@
 """Quotas: charged in the transaction of the write, given back by the controller, exact under races."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
-from orchestrator.api.errors import Forbidden
-from orchestrator.api.options import DeleteOptions, WriteOptions
+from orchestrator.api.errors import AlreadyExists, Forbidden, NotFound
+from orchestrator.api.options import DeleteOptions, ListOptions, WriteOptions
 from orchestrator.api.resources import (
     CONFIGMAPS,
     DEPLOYMENTS,
@@ -83,6 +84,44 @@ async def test_no_race_exceeds_a_quota(started: Any) -> None:
     assert await _used(started) == {"configmaps": "10", "count/secrets": "3"}
     await started.client.delete_collection(CONFIGMAPS, "default")
     assert await _used(started) == {"configmaps": "0", "count/secrets": "3"}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_usage_is_what_there_is_after_any_history(started: Any, seed: int) -> None:
+    """Makers, removers and an owner who changes the limit, all at once; `used` never lies below what there is."""
+    rng = random.Random(seed)
+    await _quota(started, {"configmaps": "12"})
+
+    async def live() -> tuple[int, int]:
+        answer = await started.registry.list(CONFIGMAPS, "default", ListOptions())
+        quota = (await started.get(RESOURCEQUOTAS, "q"))["status"]["used"]["configmaps"]
+        return len(answer.items), int(quota)
+
+    async def step(number: int) -> None:
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0)
+        try:
+            match rng.randrange(5):
+                case 0 | 1 | 2:
+                    await started.create(CONFIGMAPS, {"metadata": {"name": f"x{rng.randrange(30)}"}})
+                case 3:
+                    await started.client.delete(CONFIGMAPS, f"x{rng.randrange(30)}", "default")
+                case 4:
+                    hard = {"hard": {"configmaps": str(rng.randrange(5, 15))}}
+                    await started.patch(RESOURCEQUOTAS, "q", {"spec": hard})
+        except (AlreadyExists, Forbidden, NotFound):
+            pass
+
+    for start in range(0, 120, 20):
+        await asyncio.gather(*map(step, range(start, start + 20)))
+        there, used = await live()
+        assert used >= there
+        if rng.random() < 0.5:
+            await started.settle()
+    await started.settle()
+    there, used = await live()
+    assert used == there
+    assert await started.is_at_rest()
 
 
 async def test_refused_and_dry_writes_charge_nothing(started: Any) -> None:
