@@ -87,6 +87,8 @@ class NodeLifecycleController:
         if steps.ready == "True":
             self._was_ready.add(key)
         elif steps.ready == "Unknown" or key in self._was_ready:
+            if steps.ready == "False":
+                self._tell(node)
             await self._unready_pods(key)
             self._was_ready.discard(key)
         return steps.look_again_s
@@ -132,15 +134,17 @@ class NodeLifecycleController:
                 changed = with_value(node, ("status", "conditions"), steps.conditions)
                 node = await self._client.update(NODES, changed, subresource="status")
                 self._freshness.wrote(key, self._nodes, node)
-                self._recorder.event(
-                    node, "Normal", "NodeNotReady", f"Node {key} status is now: NodeNotReady"
-                )
+                self._tell(node)
             if steps.taints is not None:
                 node = await self._client.update(NODES, with_value(node, ("spec", "taints"), steps.taints))
                 self._freshness.wrote(key, self._nodes, node)
         except NotFound:
             pass
         return node
+
+    def _tell(self, node: Object) -> None:
+        text = f"Node {node['metadata']['name']} status is now: NodeNotReady"
+        self._recorder.event(node, "Normal", "NodeNotReady", text)
 
     async def _unready_pods(self, node: str) -> None:
         """Rule 5. Raises what keeps a pod from being marked, so that the node is looked at again."""

@@ -236,3 +236,13 @@ async def test_pods_leave_a_node_that_an_operator_declared_out_of_service(watche
     assert pod["metadata"]["deletionGracePeriodSeconds"] == 0
     target = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     assert (pod["status"]["phase"], target["reason"]) == ("Failed", "DeletionByPodGC")
+
+
+async def test_a_node_that_reports_itself_not_ready_is_told_of_once(watched):
+    for _ in range(2):
+        await report(watched, "False")
+        await watched.advance(6, step_s=6)
+    assert await watched.events("NodeNotReady") == [
+        "Node n1 status is now: NodeNotReady",
+        "Node is not ready",
+    ]
