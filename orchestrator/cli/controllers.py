@@ -1,7 +1,5 @@
 """`orchestrator controllers`: the graph of controllers, from their declarations."""
 
-import random
-
 import click
 
 from orchestrator.api.access import component
@@ -11,12 +9,11 @@ from orchestrator.client.events import EventRecorder
 from orchestrator.controllers.all import build, graph
 
 
-@click.command("controllers", help="Print one line per controller: watches → name → writes.")
-def command() -> None:
+def page() -> str:
+    """The graph of the controllers that a server runs; they are built for what they declare, and do nothing."""
     client: object = component("kube-controller-manager")
     clock = SystemClock()
     recorder = EventRecorder(client, "", "", clock)  # type: ignore[arg-type]  # declarations only: nothing runs
-    random.seed(0)
     controllers = build(
         client,  # type: ignore[arg-type]
         clock,
@@ -26,4 +23,9 @@ def command() -> None:
         pod_cidr="10.42.0.0/16",
         sign=lambda request, usages, life_s: b"",
     )
-    click.echo(graph(controllers))
+    return graph(controllers)
+
+
+@click.command("controllers", help="Print one line per controller: watches → name → writes.")
+def command() -> None:
+    click.echo(page())

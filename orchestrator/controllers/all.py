@@ -70,11 +70,11 @@ def build(
         ReplicaSetController(client, clock, recorder),
         StatefulSetController(client, clock, recorder),
         DaemonSetController(client, clock, recorder),
+        ReplicationControllerController(client, clock, recorder),
         JobController(client, clock, recorder),
         CronJobController(client, clock, recorder),
         TtlAfterFinishedController(client, clock, recorder),
         DisruptionController(client, clock, recorder, table),
-        ReplicationControllerController(client, clock, recorder),
         EphemeralVolumeController(client, clock, recorder),
         VolumeConsumer(client, clock, recorder),
         VolumeBinder(client, clock, recorder),
@@ -96,7 +96,7 @@ def build(
 
 
 def graph(controllers: Iterable[Controller]) -> str:
-    """One line per controller: `watched, … → name → written, …`, aligned; many resources are counted."""
+    """One line per controller: `watched, … → name → written, …`, aligned; more than six resources are counted."""
     rows = [(_names(c.watches), c.name, _names(c.writes)) for c in controllers]
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     return "\n".join(f"{w:<{widths[0]}} → {name:<{widths[1]}} → {out}" for w, name, out in rows)
@@ -104,4 +104,4 @@ def graph(controllers: Iterable[Controller]) -> str:
 
 def _names(resources: tuple[object, ...]) -> str:
     names = [getattr(resource, "plural", str(resource)) for resource in resources]
-    return ", ".join(names) if len(names) <= 5 else f"{len(names)} resources"
+    return ", ".join(names) if len(names) <= 6 else f"{len(names)} resources"
