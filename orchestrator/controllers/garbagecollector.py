@@ -36,7 +36,11 @@ from orchestrator.informer.queue import WorkQueue
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 ABSENT_MAX = 10_000
-"""Uids known to be absent. A uid never comes back, so they may be forgotten but never be wrong."""
+"""Owners known to be absent. A uid never comes back where it once was not, so they may be forgotten but are never
+wrong; elsewhere it may live: who names a living owner by a wrong name or from another namespace says nothing of it."""
+
+Place = tuple[str, str, str, str, str]
+"""Kind, version, namespace, name and uid of an owner, as a dependent has them."""
 
 
 class GarbageCollector:
@@ -46,7 +50,7 @@ class GarbageCollector:
         self._client = client
         self._recorder = recorder
         self._table = table
-        self._absent: dict[str, None] = {}
+        self._absent: dict[Place, None] = {}
         self._informers: dict[str, Informer] = {}
         self._owned: dict[str, dict[tuple[str, str], None]] = {}
         """Owner's uid → (resource, place) of dependents: one look instead of one in every informer's index."""
@@ -209,7 +213,8 @@ class GarbageCollector:
                 return
 
     async def _state(self, dependent: Item, reference: OwnerReference) -> "Owner":
-        if reference.uid in self._absent:
+        named = _place(dependent, reference)
+        if named in self._absent:
             return Owner.ABSENT
         found = self._cached(dependent, reference)
         if found is not None:
@@ -225,7 +230,7 @@ class GarbageCollector:
         except NotFound:
             pass
         self._report_elsewhere(dependent, place[0], reference)
-        self._absent[reference.uid] = None
+        self._absent[named] = None
         if len(self._absent) > ABSENT_MAX:
             del self._absent[next(iter(self._absent))]
         return Owner.ABSENT
@@ -323,6 +328,12 @@ def plan(item: Item, states: dict[str, Owner], has_dependents: bool, circle: boo
     if FOREGROUND in item.meta.finalizers:
         return Plan(delete="Foreground")
     return Plan(delete="Background")
+
+
+def _place(dependent: Item, reference: OwnerReference) -> Place:
+    return (
+        reference.kind, reference.api_version, dependent.meta.namespace, reference.name, reference.uid,
+    )  # fmt: skip
 
 
 def _is_foreground(item: Item) -> bool:

@@ -153,6 +153,19 @@ async def test_an_owner_in_another_namespace_is_absent_and_told(collecting):
     )
 
 
+async def test_who_names_a_living_owner_wrongly_takes_nothing_from_its_real_dependents(collecting):
+    await collecting.create(NAMESPACES, {"metadata": {"name": "other"}})
+    owner = await collecting.create(SECRETS, {"metadata": {"name": "s"}})
+    stranger = {"metadata": {"name": "stranger", "ownerReferences": [reference(owner)]}}
+    await collecting.create(CONFIGMAPS, stranger, "other")
+    await config_map(collecting, "mistaken", {**reference(owner), "name": "t"})
+    await collecting.settle()
+    await config_map(collecting, "real", reference(owner))
+    await collecting.settle()
+    assert await names(collecting) == ["real"]
+    assert await collecting.list(CONFIGMAPS, "other") == []
+
+
 async def test_a_namespaced_owner_of_a_cluster_scoped_object_decides_nothing_and_is_told(collecting):
     owner = await collecting.create(SECRETS, {"metadata": {"name": "s"}})
     await collecting.create(
