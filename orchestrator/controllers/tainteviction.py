@@ -1,8 +1,9 @@
 """Taint eviction: pods leave nodes whose NoExecute taints they do not tolerate.
 
 1. A pod that does not tolerate every NoExecute taint of its node goes at once.
-2. One that tolerates them for `tolerationSeconds` goes that long after the newest of the taints was added;
-   the shortest tolerance counts. Without seconds it stays.
+2. One that tolerates them for `tolerationSeconds` goes that long after the newest of the taints was added, or after
+   it was bound to the node where that was later; the shortest tolerance counts. Without seconds it stays. A taint
+   that does not say when it was added, such as one of `kubectl taint`, counts from when it was first seen here.
 3. Before deletion the pod gets the condition DisruptionTarget, reason DeletionByTaintManager.
 4. Pods that finished or are being deleted are left alone; when the taint goes, waiting deletions are off.
 
@@ -15,11 +16,11 @@ from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import NODES, PODS
-from orchestrator.api.times import seconds, timestamp
+from orchestrator.api.times import micro_timestamp, seconds, timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
-from orchestrator.controllers.views import node_index, pod_view
+from orchestrator.controllers.views import PodView, node_index, pod_view
 from orchestrator.informer.cache import Informers
 from orchestrator.informer.queue import WorkQueue
 from orchestrator.scheduler.rules.tolerations import stay_s
@@ -34,6 +35,8 @@ class TaintEvictionController:
         self._client = client
         self._clock = clock
         self._recorder = recorder
+        self._seen: dict[str, dict[Place, str]] = {}
+        """When taints without a time were first seen, by node."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -45,9 +48,7 @@ class TaintEvictionController:
 
     async def reconcile(self, key: str) -> float | None:
         item = self._nodes.get(key)
-        if item is None:
-            return None
-        taints = no_execute(item.object)
+        taints = self._timed(key, no_execute(item.object) if item is not None else [])
         if not taints:
             return None
         steps = plan(taints, self._pods.by_index("node", key), self._clock.now_s())
@@ -55,9 +56,19 @@ class TaintEvictionController:
             await self._evict(pod)
         return steps.look_again_s
 
+    def _timed(self, node: str, taints: list[Object]) -> list[Object]:
+        """Each taint with the time from which it counts."""
+        before, now = self._seen.pop(node, {}), micro_timestamp(self._clock.now_s())
+        times = {_place(t): before.get(_place(t), now) for t in taints if not t.get("timeAdded")}
+        if times:
+            self._seen[node] = times
+        return [taint if taint.get("timeAdded") else {**taint, "timeAdded": times[_place(taint)]}
+                for taint in taints]  # fmt: skip
+
     def _node_changed(self, old: Item | None, new: Item | None) -> None:
-        if new is not None and no_execute(new.object):
-            self._queue.add(new.meta.name)
+        """A taint that went is looked at too: what was seen of it is forgotten."""
+        if new is None or no_execute(new.object) or new.meta.name in self._seen:
+            self._queue.add((new or old).meta.name)  # type: ignore[union-attr]
 
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
         """A pod that lands on a tainted node, or whose tolerations changed."""
@@ -87,6 +98,14 @@ class TaintEvictionController:
         self._recorder.event(marked, "Normal", "TaintManagerEviction", text)
 
 
+Place = tuple[str, str]
+"""Key and value of a NoExecute taint."""
+
+
+def _place(taint: Object) -> Place:
+    return taint["key"], taint.get("value") or ""
+
+
 def no_execute(node: Object) -> list[Object]:
     """The node's taints that evict."""
     return [t for t in (node.get("spec") or {}).get("taints") or () if t["effect"] == "NoExecute"]
@@ -101,8 +120,8 @@ class Plan:
 
 
 def plan(taints: list[Object], pods: list[Item], now_s: float) -> Plan:
-    """Rules 1, 2 and 4 for the pods of one node with these NoExecute taints."""
-    added_s = max((seconds(t["timeAdded"]) for t in taints if t.get("timeAdded")), default=now_s)
+    """Rules 1, 2 and 4 for the pods of one node with these NoExecute taints; each says when it was added."""
+    added_s = max(seconds(taint["timeAdded"]) for taint in taints)
     evict, waits = [], []
     for pod in pods:
         view = pod_view(pod)
@@ -111,9 +130,17 @@ def plan(taints: list[Object], pods: list[Item], now_s: float) -> Plan:
         limit_s = stay_s(taints, view.spec.tolerations or ())
         if limit_s is None:
             continue
-        left_s = added_s + limit_s - now_s if limit_s else 0.0
+        left_s = max(added_s, _bound_s(view)) + limit_s - now_s if limit_s else 0.0
         if left_s <= 0:
             evict.append(pod)
         else:
             waits.append(left_s)
     return Plan(evict, min(waits) if waits else None)
+
+
+def _bound_s(view: PodView) -> float:
+    """When the pod came to its node; one that was made for its node says when it was made."""
+    scheduled = view.condition("PodScheduled")
+    since = scheduled.last_transition_time if scheduled is not None else ""
+    since = since or view.metadata.creation_timestamp
+    return seconds(since) if since else 0.0

@@ -101,6 +101,17 @@ def test_how_long_a_pod_may_stay(pod_item, tolerations, evicted, later_s):
     assert (bool(steps.evict), steps.look_again_s) == (evicted, later_s)
 
 
+def test_a_pod_that_came_after_the_taint_may_stay_as_long_as_any(pod_item):
+    tolerations = [{"key": "k", "operator": "Exists", "tolerationSeconds": 30}]
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(NOW_S + 95)}
+    late = pod_item(
+        "late", spec={"nodeName": "n1", "tolerations": tolerations}, status={"conditions": [scheduled]}
+    )
+    made = pod_item("made", spec={"nodeName": "n1", "tolerations": tolerations})
+    steps = plan_eviction([taint("k", "NoExecute", timeAdded=NOW)], [late, made], NOW_S + 100)
+    assert ([pod.meta.name for pod in steps.evict], steps.look_again_s) == (["made"], 25.0)
+
+
 def test_only_the_oldest_finished_pods_beyond_the_limit_go(pod_item):
     pods = [pod_item(f"p{n}", meta={"creationTimestamp": f"2023-11-14T0{n}:00:00Z"}) for n in (3, 1, 2)]
     assert [pod.meta.name for pod in surplus(pods, 2)] == ["p1"]
@@ -190,6 +201,23 @@ async def test_a_silent_node_is_marked_and_its_pods_leave_in_time(watched):
     assert "deletionTimestamp" in pod["metadata"]
     target = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
     assert target["reason"] == "DeletionByTaintManager"
+
+
+async def test_a_taint_that_does_not_say_when_it_came_counts_from_when_it_was_seen(watched):
+    (pod,) = await watched.pods()
+    added = {"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 15}
+    await watched.patch(PODS, "p", {"spec": {"tolerations": [*pod["spec"]["tolerations"], added]}})
+    taints = [{"key": "k", "value": "v", "effect": "NoExecute"}]
+
+    async def after(duration_s: float, taints: list[Object]) -> int:
+        await watched.client.patch(NODES, "n1", "", {"spec": {"taints": taints}})
+        await renew(watched, duration_s)
+        return len(await watched.pods())
+
+    assert await after(10, taints) == 1
+    assert await after(10, []) == 1
+    assert await after(10, taints) == 1
+    assert await after(10, taints) == 0
 
 
 async def test_a_node_that_returns_loses_its_taints_and_keeps_its_pods(watched):
