@@ -4,6 +4,8 @@ Not asked of the engine: Docker gives no figures for containers that join a name
 its answer costs more than the files. `root` and `proc` are parameters for hosts' recorded file trees.
 """
 
+import contextlib
+import os
 from pathlib import Path
 
 from orchestrator.runtime.interface import Stats
@@ -51,3 +53,45 @@ def _field(path: Path, name: str) -> int:
         if key == name:
             return int(value)
     raise KeyError(name)
+
+
+def oom_kills(path: str, root: Path = ROOT) -> int:
+    """How often the kernel killed for lack of memory in the cgroup `path` (below the mount); 0 when it is gone."""
+    inner = path.lstrip("/")
+    for file in (root / inner / "memory.events", root / "memory" / inner / "memory.oom_control"):
+        try:
+            return _field(file, "oom_kill")
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
+
+
+def remove(path: str, root: Path = ROOT) -> None:
+    """Remove the empty cgroup `path` and what is empty inside it, in every hierarchy; in use or absent is fine."""
+    inner = path.strip("/")
+    if not inner:
+        return
+    for hierarchy in [root] if is_v2(root) else _hierarchies(root):
+        group = hierarchy / inner
+        for directory, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+def is_v2(root: Path = ROOT) -> bool:
+    """Whether the host has the unified hierarchy only."""
+    return (root / "cgroup.controllers").exists()
+
+
+def counts_swap(root: Path = ROOT) -> bool:
+    """Whether the kernel limits memory and swap together; naming a limit where it does not fails a start."""
+    if is_v2(root):
+        return any(root.glob("*/memory.swap.max"))
+    return (root / "memory" / "memory.memsw.limit_in_bytes").exists()
+
+
+def _hierarchies(root: Path) -> list[Path]:
+    try:
+        return [entry for entry in root.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    except OSError:
+        return []

@@ -9,26 +9,12 @@ from typing import Any
 import msgspec
 
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
-from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth, RuntimeFailure
-from orchestrator.runtime.references import Reference, is_image_id, parse
+from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth
+from orchestrator.runtime.pulling import pull_failure
+from orchestrator.runtime.references import is_image_id, parse
 
 PROGRESS_DEADLINE_S = 60.0
 """A pull that reports nothing for so long is given up."""
-
-NOT_FOUND = ("not found", "manifest unknown", "does not exist", "no such image", "name unknown")
-DENIED = ("denied", "unauthorized", "authentication required", "no basic auth", "forbidden")
-UNREACHABLE = (
-    "connection refused",
-    "no such host",
-    "i/o timeout",
-    "network is unreachable",
-    "no route to host",
-    "tls handshake timeout",
-    "client.timeout exceeded",
-    "server misbehaving",
-    "deadline exceeded",
-    "eof",
-)
 
 
 class DockerImages:
@@ -110,19 +96,6 @@ async def _follow(progress: Any) -> str:
                 return str(report["error"])
         if not data:
             return ""
-
-
-def pull_failure(reference: Reference, words: str) -> RuntimeFailure:
-    """The failure to raise: `ImageNotFound` where asking again won't help by itself."""
-    low = words.lower()
-    start = f'failed to pull image "{reference.familiar}" from {reference.registry}'
-    if any(mark in low for mark in DENIED):
-        return ImageNotFound(f"{start}: access denied, or it does not exist and needs a login: {words}")
-    if any(mark in low for mark in NOT_FOUND):
-        return ImageNotFound(f"{start}: not found: {words}")
-    if any(mark in low for mark in UNREACHABLE):
-        return RuntimeFailure(f"{start}: the registry can't be reached: {words}", "ErrImagePull")
-    return RuntimeFailure(f"{start}: {words}", "ErrImagePull")
 
 
 def auth_header(auth: RegistryAuth) -> str:

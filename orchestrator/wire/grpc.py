@@ -85,6 +85,17 @@ class GrpcStream:
             raise GrpcError("CANCELLED", "the stream has been cancelled", sent=True) from None
         return message if isinstance(message, bytes) else None
 
+    async def finish(self) -> None:
+        """Nothing more will be sent: what a peer waits for that streams its answers to one request."""
+        import grpc
+
+        try:
+            await self._call.done_writing()
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error, self.endpoint, sent=True) from None
+        except asyncio.InvalidStateError:
+            raise GrpcError("CANCELLED", "the stream has ended", sent=True) from None
+
     def cancel(self) -> None:
         """End the stream now; ending twice is fine."""
         self._call.cancel()

@@ -5,12 +5,14 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime.containerd import ContainerdRuntime
 from orchestrator.runtime.docker import DockerRuntime
 from orchestrator.runtime.interface import (
     ImageNotFound,
@@ -24,7 +26,7 @@ from orchestrator.runtime.interface import (
     Streams,
 )
 from orchestrator.runtime.simulated import SimulatedRuntime
-from tests.contract.runtime_support import Pod, docker_endpoint
+from tests.contract.runtime_support import Pod, containerd_endpoint, docker_endpoint
 from tests.images import TAG, busybox_archive
 
 MISSING = "127.0.0.1:1/nobody/nothing:7"
@@ -58,6 +60,44 @@ async def docker(docker_socket: str, supervisor: Supervisor) -> AsyncIterator[Do
     await runtime.close()
 
 
+@dataclass(frozen=True)
+class Place:
+    """One engine and one instance on it, for all tests: an image is unpacked once."""
+
+    socket: str
+    instance: str
+    directory: Path
+
+
+@pytest.fixture(scope="session")
+def containerd_place() -> Iterator[Place]:
+    with (
+        containerd_endpoint() as socket,
+        tempfile.TemporaryDirectory(prefix="orcr", dir="/tmp") as name,
+    ):
+        yield Place(socket, secrets.token_hex(3), Path(name))
+
+
+def containerd_at(place: Place, supervisor: Supervisor, instance: str = "") -> ContainerdRuntime:
+    name = instance or place.instance
+    directory = place.directory / name
+    return ContainerdRuntime(place.socket, name, directory, directory / "pods", SystemClock(), supervisor)
+
+
+@pytest.fixture
+async def containerd(containerd_place: Place, supervisor: Supervisor) -> AsyncIterator[ContainerdRuntime]:
+    runtime = containerd_at(containerd_place, supervisor)
+    await runtime.connect()
+    if await runtime.image(TAG) is None:
+        await runtime.load_image(busybox_archive())
+    yield runtime
+    for sandbox in await runtime.list_sandboxes():
+        await runtime.remove_sandbox(sandbox.id)
+    for container in await runtime.list_containers():
+        await runtime.remove_container(container.id)
+    await runtime.close()
+
+
 @pytest.fixture
 async def simulated(supervisor: Supervisor) -> AsyncIterator[SimulatedRuntime]:
     runtime = SimulatedRuntime(SystemClock(), supervisor, missing=[MISSING])
@@ -66,7 +106,7 @@ async def simulated(supervisor: Supervisor) -> AsyncIterator[SimulatedRuntime]:
     await runtime.close()
 
 
-@pytest.fixture(params=["docker", "simulated"])
+@pytest.fixture(params=["docker", "containerd", "simulated"])
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     runtime: Runtime = request.getfixturevalue(request.param)
     return runtime
@@ -75,6 +115,18 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 @pytest.fixture
 async def pod(runtime: Runtime) -> Pod:
     return await Pod(runtime, "web-0").open()
+
+
+@pytest.fixture(params=["docker", "containerd"])
+def engine(request: pytest.FixtureRequest) -> Runtime:
+    """Those that run real processes."""
+    runtime: Runtime = request.getfixturevalue(request.param)
+    return runtime
+
+
+@pytest.fixture
+async def real_pod(engine: Runtime) -> Pod:
+    return await Pod(engine, "web-0").open()
 
 
 @pytest.fixture
@@ -238,10 +290,10 @@ async def test_logs_that_are_followed_end_with_the_container(runtime: Runtime, p
         assert [line async for line in lines] == []
 
 
-async def test_output_without_a_final_newline_is_partial(docker_pod: Pod) -> None:
-    container_id = await docker_pod.run("sh", "-c", "printf 'no end'")
-    await docker_pod.ended(container_id)
-    (line,) = [line async for line in docker_pod.runtime.logs(container_id, LogOptions())]
+async def test_output_without_a_final_newline_is_partial(real_pod: Pod) -> None:
+    container_id = await real_pod.run("sh", "-c", "printf 'no end'")
+    await real_pod.ended(container_id)
+    (line,) = [line async for line in real_pod.runtime.logs(container_id, LogOptions())]
     assert (line.data, line.partial) == (b"no end", True)
 
 
@@ -261,14 +313,14 @@ async def test_exec_sync_gives_up_in_time(runtime: Runtime, pod: Pod) -> None:
         await runtime.exec_sync(container_id, ["sleep", "40"], 0.3)
 
 
-async def test_an_exec_that_timed_out_is_killed(docker_pod: Pod, supervisor: Supervisor) -> None:
-    container_id = await docker_pod.run(*FOREVER)
+async def test_an_exec_that_timed_out_is_killed(real_pod: Pod, supervisor: Supervisor) -> None:
+    container_id = await real_pod.run(*FOREVER)
     with pytest.raises(TimeoutError):
-        await docker_pod.runtime.exec_sync(container_id, ["sleep", "4321"], 0.3)
+        await real_pod.runtime.exec_sync(container_id, ["sleep", "4321"], 0.3)
     async with asyncio.timeout(20):
         while any("kill-exec" in name for name in supervisor.names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        while b"4321" in (await docker_pod.runtime.exec_sync(container_id, ["ps"], 20))[1]:
+        while b"4321" in (await real_pod.runtime.exec_sync(container_id, ["ps"], 20))[1]:
             pass
 
 
@@ -300,9 +352,9 @@ async def test_exec_needs_a_running_container(runtime: Runtime, pod: Pod) -> Non
         await runtime.exec(container_id, ["true"], stdin=False, tty=False)
 
 
-async def test_a_terminal_has_the_size_that_was_set(docker_pod: Pod) -> None:
-    container_id = await docker_pod.run(*FOREVER)
-    streams = await docker_pod.runtime.exec(container_id, ["sh"], stdin=True, tty=True)
+async def test_a_terminal_has_the_size_that_was_set(real_pod: Pod) -> None:
+    container_id = await real_pod.run(*FOREVER)
+    streams = await real_pod.runtime.exec(container_id, ["sh"], stdin=True, tty=True)
     await streams.resize(97, 31)
     await streams.write(b"stty size\nexit 6\n")
     output = await read_all(streams)
@@ -311,10 +363,10 @@ async def test_a_terminal_has_the_size_that_was_set(docker_pod: Pod) -> None:
     await streams.close()
 
 
-async def test_a_megabyte_passes_through_exec_unharmed(docker_pod: Pod) -> None:
-    container_id = await docker_pod.run(*FOREVER)
+async def test_a_megabyte_passes_through_exec_unharmed(real_pod: Pod) -> None:
+    container_id = await real_pod.run(*FOREVER)
     data = secrets.token_bytes(1 << 20)
-    streams = await docker_pod.runtime.exec(container_id, ["cat"], stdin=True, tty=False)
+    streams = await real_pod.runtime.exec(container_id, ["cat"], stdin=True, tty=False)
     read = asyncio.ensure_future(read_all(streams))
     await streams.write(data)
     await streams.close_stdin()
@@ -415,6 +467,32 @@ async def test_a_restarted_daemon_finds_all_and_another_instance_nothing(
         await other.close()
 
 
+async def test_a_restarted_daemon_goes_on_with_what_runs_on_containerd(
+    containerd_place: Place, containerd: ContainerdRuntime, supervisor: Supervisor
+) -> None:
+    first = containerd_at(containerd_place, supervisor)
+    await first.connect()
+    pod = await Pod(first, "web-0").open(pid="pod")
+    container_id = await pod.run("sh", "-c", "echo before; sleep 1; echo after; exit 7")
+    before = await first.list_sandboxes()
+    await first.close()
+    again = containerd_at(containerd_place, supervisor)
+    stranger = containerd_at(containerd_place, supervisor, "ffffff")
+    for other in (again, stranger):
+        await other.connect()
+    assert await again.list_sandboxes() == before
+    pod.runtime = again
+    assert await pod.ended(container_id) == 7
+    assert [data for _, data in await pod.output(container_id)] == [b"before", b"after"]
+    second = await pod.run(*FOREVER, name="second")
+    assert await again.exec_sync(second, ["hostname"], 20) == (0, b"web-0\n")
+    assert await stranger.list_sandboxes() == [] and await stranger.list_containers() == []
+    assert await stranger.inspect_container(container_id) is None
+    await again.remove_sandbox(pod.sandbox_id)
+    for other in (again, stranger):
+        await other.close()
+
+
 async def test_an_engine_that_is_not_there_is_unavailable(supervisor: Supervisor) -> None:
     runtime = DockerRuntime("/nonexistent/docker.sock", "aaaaaa", SystemClock(), supervisor)
     with pytest.raises(RuntimeUnavailable):
@@ -425,27 +503,27 @@ async def test_an_engine_that_is_not_there_is_unavailable(supervisor: Supervisor
 # What only a real engine can show
 
 
-async def test_containers_of_a_pod_share_network_ipc_and_host_name(docker_pod: Pod) -> None:
-    runtime = docker_pod.runtime
-    ids = [await docker_pod.run(*FOREVER, name=name) for name in ("a", "b")]
+async def test_containers_of_a_pod_share_network_ipc_and_host_name(real_pod: Pod) -> None:
+    runtime = real_pod.runtime
+    ids = [await real_pod.run(*FOREVER, name=name) for name in ("a", "b")]
     (sandbox,) = await runtime.list_sandboxes()
     facts = [await runtime.inspect_container(container_id) for container_id in ids]
-    pids = [sandbox.netns_path.split("/")[2], *(str(fact.pid) for fact in facts if fact)]
-    for namespace in ("net", "ipc"):
-        assert len({os.readlink(f"/proc/{pid}/ns/{namespace}") for pid in pids}) == 1
-    assert len({os.readlink(f"/proc/{pid}/ns/pid") for pid in pids}) == 3
-    assert os.readlink(sandbox.netns_path) != os.readlink("/proc/self/ns/net")
+    places = [f"/proc/{fact.pid}/ns" for fact in facts if fact]
+    networks = {os.stat(path).st_ino for path in (sandbox.netns_path, *(f"{place}/net" for place in places))}
+    assert len(networks) == 1 and os.stat("/proc/self/ns/net").st_ino not in networks
+    assert len({os.stat(f"{place}/ipc").st_ino for place in places}) == 1
+    assert len({os.stat(f"{place}/pid").st_ino for place in places}) == 2
     assert await runtime.exec_sync(ids[0], ["hostname"], 20) == (0, b"web-0\n")
 
 
-async def test_in_a_shared_process_namespace_the_pause_program_reaps_orphans(docker: DockerRuntime) -> None:
-    pod = await Pod(docker, "shared").open(pid="pod")
+async def test_in_a_shared_process_namespace_the_pause_program_reaps_orphans(engine: Runtime) -> None:
+    pod = await Pod(engine, "shared").open(pid="pod")
     container_id = await pod.run("sh", "-c", "(sh -c 'sleep 0.05 & exec true' &) ; sleep infinity")
-    code, processes = await docker.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20)
+    code, processes = await engine.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20)
     assert code == 0 and b"/pause" in processes
     async with asyncio.timeout(10):
         while b" Z" in processes or b"0.05" in processes:
-            processes = (await docker.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20))[1]
+            processes = (await engine.exec_sync(container_id, ["ps", "-o", "pid,stat,args"], 20))[1]
 
 
 async def test_the_pause_program_ends_at_once_when_asked(docker: DockerRuntime) -> None:
@@ -455,9 +533,7 @@ async def test_the_pause_program_ends_at_once_when_asked(docker: DockerRuntime) 
     assert facts is not None and (facts.state, facts.exit_code) == ("exited", 0)
 
 
-async def test_what_is_asked_of_a_container_reaches_its_process(
-    docker_pod: Pod, open_directory: Path
-) -> None:
+async def test_what_is_asked_of_a_container_reaches_its_process(real_pod: Pod, open_directory: Path) -> None:
     (open_directory / "file").write_text("from the host\n")
     script = (
         "id -u; id -G; echo $GREETING; pwd; cat /data/file; "
@@ -465,7 +541,7 @@ async def test_what_is_asked_of_a_container_reaches_its_process(
         "grep -E 'NoNewPrivs|CapEff' /proc/self/status; cat /proc/self/oom_score_adj; "
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
     )
-    container_id = await docker_pod.run(
+    container_id = await real_pod.run(
         "sh",
         args=("-c", script),
         env=[("GREETING", "good day")],
@@ -480,56 +556,56 @@ async def test_what_is_asked_of_a_container_reaches_its_process(
             drop_capabilities=("ALL",),
         ),
     )
-    lines = [data.decode() for _, data in await docker_pod.output(container_id)]
+    lines = [data.decode() for _, data in await real_pod.output(container_id)]
     assert lines == [
         *("1000", "1000 2000", "good day", "/tmp", "from the host", "fixed", "frozen"),
         *("CapEff:\t0000000000000000", "NoNewPrivs:\t1", "500", str(64 << 20)),
     ]
 
 
-async def test_a_score_that_the_host_forbids_does_not_stop_a_container(docker_pod: Pod) -> None:
-    container_id = await docker_pod.run("true", resources=Resources(oom_score_adj=-997))
-    assert await docker_pod.ended(container_id) == 0
+async def test_a_score_that_the_host_forbids_does_not_stop_a_container(real_pod: Pod) -> None:
+    container_id = await real_pod.run("true", resources=Resources(oom_score_adj=-997))
+    assert await real_pod.ended(container_id) == 0
 
 
-async def test_a_container_beyond_its_memory_is_oomkilled(docker_pod: Pod) -> None:
-    container_id = await docker_pod.run(
+async def test_a_container_beyond_its_memory_is_oomkilled(real_pod: Pod) -> None:
+    container_id = await real_pod.run(
         *("sh", "-c", "x=$(head -c 200m /dev/zero | tr '\\0' x); echo $x | wc -c; sleep 1"),
         resources=Resources(memory_limit_bytes=16 << 20),
     )
-    assert await docker_pod.ended(container_id) == 137
-    facts = await docker_pod.runtime.inspect_container(container_id)
+    assert await real_pod.ended(container_id) == 137
+    facts = await real_pod.runtime.inspect_container(container_id)
     assert facts is not None and facts.reason == "OOMKilled"
 
 
-async def test_a_command_that_does_not_exist_fails_the_start_with_a_reason(docker_pod: Pod) -> None:
-    container_id = await docker_pod.runtime.create_container(docker_pod.spec("/nothing/here"))
+async def test_a_command_that_does_not_exist_fails_the_start_with_a_reason(real_pod: Pod) -> None:
+    container_id = await real_pod.runtime.create_container(real_pod.spec("/nothing/here"))
     with pytest.raises(RuntimeFailure, match="/nothing/here") as failure:
-        await docker_pod.runtime.start_container(container_id)
-    facts = await docker_pod.runtime.inspect_container(container_id)
+        await real_pod.runtime.start_container(container_id)
+    facts = await real_pod.runtime.inspect_container(container_id)
     assert failure.value.reason == "RunContainerError"
     assert facts is not None and (facts.state, facts.reason) == ("exited", "StartError")
     assert facts.exit_code != 0 and "/nothing/here" in facts.message
 
 
-async def test_what_an_interrupted_attempt_left_makes_way(docker_pod: Pod) -> None:
-    left = await docker_pod.runtime.create_container(docker_pod.spec("true"))
-    again = await docker_pod.runtime.create_container(docker_pod.spec("true"))
+async def test_what_an_interrupted_attempt_left_makes_way(real_pod: Pod) -> None:
+    left = await real_pod.runtime.create_container(real_pod.spec("true"))
+    again = await real_pod.runtime.create_container(real_pod.spec("true"))
     assert left != again
-    assert [container.id for container in await docker_pod.runtime.list_containers()] == [again]
+    assert [container.id for container in await real_pod.runtime.list_containers()] == [again]
 
 
-async def test_mounts_propagate_as_asked(docker_pod: Pod, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_mounts_propagate_as_asked(real_pod: Pod, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("propagation")
     await host("mount", "--bind", "--make-shared", str(directory), str(directory))
     try:
-        container_id = await docker_pod.run(
+        container_id = await real_pod.run(
             *FOREVER, mounts=[Mount(str(directory), "/shared", propagation="HostToContainer")]
         )
         (directory / "later").mkdir()
         await host("mount", "-t", "tmpfs", "none", str(directory / "later"))
         (directory / "later" / "seen").touch()
-        code, output = await docker_pod.runtime.exec_sync(container_id, ["ls", "/shared/later"], 20)
+        code, output = await real_pod.runtime.exec_sync(container_id, ["ls", "/shared/later"], 20)
         assert (code, output) == (0, b"seen\n")
     finally:
         await host("umount", "-R", str(directory))

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "server": API | {"registry"},
     "client": API | {"registry"},
     "informer": API | {"client", "store"},
-    "runtime": FLOOR,
+    "runtime": FLOOR | {"wire"},
     "network/dataplane": FLOOR,
     "network": COMPONENT | {"network/dataplane"},
     "scheduler/rules": API,

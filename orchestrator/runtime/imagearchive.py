@@ -1,0 +1,93 @@
+"""Image archives (`docker save`, or an OCI layout in a tar) as blobs and manifests. Pure; used by `containerd_images`.
+
+An archive of Docker's has no manifest of the registry's kind: it gets one, over its layers as they are.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.runtime.interface import RuntimeFailure
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+REF_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_COMPRESSIONS = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """One image: its names, its manifest (or index) and everything that this names."""
+
+    tags: tuple[str, ...]
+    manifest: bytes
+    media_type: str
+    blobs: tuple[bytes, ...]
+
+
+def unpack_archive(archive: bytes) -> list[Archived]:
+    """The images of an archive, plain or compressed. Raises `RuntimeFailure` for what is none."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            return _images({_plain(name): name for name in tar.getnames()}, tar)
+    except (tarfile.TarError, KeyError, ValueError, TypeError, OSError) as error:
+        raise RuntimeFailure(f"this is no image archive: {error}") from error
+
+
+def _images(names: Mapping[str, str], tar: tarfile.TarFile) -> list[Archived]:
+    def read(name: str) -> bytes:
+        # A layer that occurs twice may be a link to the first.
+        file = tar.extractfile(names[_plain(name)])
+        if file is None:
+            raise ValueError(f"{name} is no file")
+        return file.read()
+
+    if "manifest.json" in names:
+        return [_docker(entry, read) for entry in json.loads(read("manifest.json"))]
+    return [_oci(entry, read) for entry in json.loads(read("index.json"))["manifests"]]
+
+
+def _docker(entry: Mapping[str, Any], read: Any) -> Archived:
+    config = read(entry["Config"])
+    layers = [read(name) for name in entry["Layers"]]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": _descriptor(CONFIG, config),
+        "layers": [_descriptor(LAYER + _COMPRESSIONS.get(layer[:2], ""), layer) for layer in layers],
+    }
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    return Archived(tuple(entry.get("RepoTags") or ()), text, MANIFEST, (*layers, config))
+
+
+def _oci(entry: Mapping[str, Any], read: Any) -> Archived:
+    notes = entry.get("annotations") or {}
+    name = next((notes[key] for key in REF_NAMES if notes.get(key)), "")
+    manifest = read(_blob(entry["digest"]))
+    document = json.loads(manifest)
+    blobs: list[bytes] = []
+    if "manifests" in document:
+        for part in document["manifests"]:
+            blobs += (*_oci(part, read).blobs, read(_blob(part["digest"])))
+    else:
+        parts = (*document["layers"], document["config"])
+        blobs += (read(_blob(part["digest"])) for part in parts)
+    return Archived((name,) if name else (), manifest, entry.get("mediaType", MANIFEST), tuple(blobs))
+
+
+def _blob(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:
+    digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+    return {"mediaType": media_type, "digest": digest, "size": len(blob)}
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./").strip("/")
