@@ -32,6 +32,10 @@ class Clients:
         }
         return LocalClient(self._registry, guard(self._access.authorizer), identity, providers)
 
+    def lasting_token(self, namespace: str, name: str, uid: str, secret: str) -> str:
+        """A token of the account `namespace/name`, to be kept in a Secret."""
+        return self._access.tokens.issue_lasting(namespace, name, uid, secret)
+
     async def _access_review(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
         return await self._reviews.answer(SUBJECTACCESSREVIEWS, obj, namespace, identity)
 

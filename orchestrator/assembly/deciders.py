@@ -120,6 +120,7 @@ class Deciders:
         controllers = build(
             client, self._clock, recorder, cluster.table,
             ca_pem=cluster.ca_pem, pod_cidr=cluster.pod_cidr, sign=cluster.sign,
+            issue=self._clients.lasting_token,
         )  # fmt: skip
         for controller in controllers:
             workers = WORKERS.get(controller.name, 4)

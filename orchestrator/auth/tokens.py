@@ -1,12 +1,16 @@
 """Service-account tokens: JWTs signed with ES256, bound to an account and, where asked, to a pod.
 
 Claims are those of Kubernetes' projected tokens, so that clients and other systems can read them. A signature
-is checked once and remembered; whether account and pod still exist is asked on every request. Called by the
-authenticator and by the `serviceaccounts/token` subresource.
+is checked once and remembered; whether account and pod still exist is asked on every request. A token that does
+not end by itself is kept in a Secret, and is good as long as that holds the very same. Called by the authenticator, by
+the `serviceaccounts/token` subresource, and by the controller that fills such Secrets.
 """
 
+import binascii
 import hashlib
+import math
 import uuid
+from base64 import b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +26,9 @@ from orchestrator.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Re
 from orchestrator.base.clock import Clock
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+LASTING_ISSUER = "kubernetes/serviceaccount"
+_PRIVATE = "kubernetes.io/serviceaccount/"
+"""How the names of such a token's own claims begin."""
 VERIFIED_MAX = 10_000
 LIFE_MIN_S = 600
 LIFE_MAX_S = 365 * 24 * 3600
@@ -99,8 +106,23 @@ class ServiceAccountTokens:
             "kubernetes.io": private,
             "sub": f"system:serviceaccount:{namespace}:{name}",
         }
-        text = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
-        return Token(text, expires_s)
+        return Token(self._sign(claims), expires_s)
+
+    def issue_lasting(self, namespace: str, name: str, uid: str, secret: str) -> str:
+        """A token for account `namespace/name` that ends with the Secret that holds it."""
+        private = {
+            "namespace": namespace,
+            "secret.name": secret,
+            "service-account.name": name,
+            "service-account.uid": uid,
+        }
+        claims = {f"{_PRIVATE}{key}": text for key, text in private.items()}
+        return self._sign(
+            {**claims, "iss": LASTING_ISSUER, "sub": f"system:serviceaccount:{namespace}:{name}"}
+        )
+
+    def _sign(self, claims: dict[str, Any]) -> str:
+        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
 
     async def identify(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[Identity, tuple[str, ...]]:
         """Who the token stands for and which of `audiences` it is good for. Raises `Unauthorized`."""
@@ -110,6 +132,8 @@ class ServiceAccountTokens:
         if not accepted or now_s >= claims["exp"] or now_s < claims["nbf"] - 60:
             raise Unauthorized("Unauthorized")
         await self._check_alive(claims["kubernetes.io"])
+        if "keeper" in claims:
+            await self._check_kept(claims["kubernetes.io"]["namespace"], claims["keeper"], token)
         return _identity(claims), accepted
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -121,19 +145,22 @@ class ServiceAccountTokens:
                 token,
                 self._public,
                 algorithms=["ES256"],
-                issuer=ISSUER,
+                issuer=(ISSUER, LASTING_ISSUER),
                 options={
-                    "require": ["exp", "nbf", "aud", "sub"],
+                    "require": ["iss", "sub"],
                     "verify_aud": False,
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
                 },
             )
+            if claims["iss"] == LASTING_ISSUER:
+                claims = self._lasting(claims)
             private = claims["kubernetes.io"]
             whole = isinstance(private["namespace"], str) and isinstance(
                 private["serviceaccount"]["uid"], str
             )
+            whole = whole and {"exp", "nbf", "aud"} <= claims.keys()
         except (jwt.PyJWTError, KeyError, TypeError) as error:
             raise Unauthorized("Unauthorized") from error
         if not whole:
@@ -142,6 +169,27 @@ class ServiceAccountTokens:
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
         return claims
+
+    def _lasting(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """The claims of a token that is kept in a Secret, as others have them. Raises `KeyError`."""
+        keys = ("namespace", "service-account.name", "service-account.uid", "secret.name")
+        namespace, name, uid, secret = (claims[f"{_PRIVATE}{key}"] for key in keys)
+        if claims["sub"] != f"system:serviceaccount:{namespace}:{name}":
+            raise KeyError("sub")
+        return {
+            "sub": claims["sub"], "aud": [self.audience], "nbf": 0, "exp": math.inf, "keeper": secret,
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
+        }  # fmt: skip
+
+    async def _check_kept(self, namespace: str, name: str, token: str) -> None:
+        """Whoever deletes the Secret, or replaces the token in it, takes it back."""
+        try:
+            secret = await self._reader.get(SECRETS, namespace, name)
+            kept = b64decode((secret.object.get("data") or {}).get("token") or "")
+        except (NotFound, binascii.Error) as error:
+            raise Unauthorized("Unauthorized") from error
+        if kept != token.encode():
+            raise Unauthorized("Unauthorized")
 
     async def _check_alive(self, private: dict[str, Any]) -> None:
         namespace = private["namespace"]

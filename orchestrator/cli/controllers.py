@@ -22,6 +22,7 @@ def page() -> str:
         ca_pem="",
         pod_cidr="10.42.0.0/16",
         sign=lambda request, usages, life_s: b"",
+        issue=lambda namespace, name, uid, secret: "",
     )
     return graph(controllers)
 

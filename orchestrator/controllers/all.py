@@ -6,6 +6,7 @@ from orchestrator.api.resources import ResourceTable
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers.accounttokens import AccountTokenController, Issue
 from orchestrator.controllers.apiservice import ApiServiceController
 from orchestrator.controllers.attachdetach import AttachDetachController
 from orchestrator.controllers.certificateapproving import CertificateApprovingController
@@ -48,11 +49,12 @@ from orchestrator.informer.controller import Controller
 
 def build(
     client: Client, clock: Clock, recorder: EventRecorder, table: ResourceTable, *,
-    ca_pem: str, pod_cidr: str, sign: Sign,
+    ca_pem: str, pod_cidr: str, sign: Sign, issue: Issue,
 ) -> list[Controller]:  # fmt: skip
     """Every controller, in the order of the flow: definitions, accounts, nodes, workloads, endpoints, clean-up.
 
-    `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes; `sign` makes certificates with the CA's key.
+    `ca_pem` is what pods shall trust; `pod_cidr` is divided among nodes; `sign` makes certificates with the CA's key,
+    `issue` makes tokens of accounts.
     """
     return [
         CustomResourceDefinitionController(client, clock, recorder, table),
@@ -62,6 +64,7 @@ def build(
         CertificateSigningController(client, clock, recorder, sign),
         CertificateCleaningController(client, clock, recorder),
         ServiceAccountController(client, clock, recorder),
+        AccountTokenController(client, clock, recorder, ca_pem, issue),
         RootCaPublisher(client, clock, recorder, ca_pem),
         NodeIpamController(client, clock, recorder, pod_cidr),
         NodeLifecycleController(client, clock, recorder),

@@ -1,5 +1,6 @@
 """Service-account tokens: good ones name their account; every other kind is refused."""
 
+from base64 import b64encode
 from typing import Any
 
 import jwt
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.api.access import ANONYMOUS, Credentials
 from orchestrator.api.errors import NotFound, Unauthorized
 from orchestrator.api.item import Item, encode
-from orchestrator.api.resources import NODES, PODS, SERVICEACCOUNTS, Resource
+from orchestrator.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from orchestrator.auth.authenticator import Authenticator
 from orchestrator.auth.tokens import ISSUER, BoundObject, ServiceAccountTokens, Token
 from orchestrator.base.clock import VirtualClock
@@ -32,12 +33,15 @@ class Cluster:
 
     def __init__(self) -> None:
         self.uids = {(SERVICEACCOUNTS, "a", "robot"): "u1", (PODS, "a", "web"): "p1"}
+        self.kept: dict[str, str] = {}
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Item:
         uid = self.uids.get((resource, namespace, name))
         if uid is None:
             raise NotFound(f"{resource.plural} {name} not found")
-        return Item(encode({"metadata": {"name": name, "namespace": namespace, "uid": uid}}), 1)
+        data = {"token": b64encode(self.kept[name].encode()).decode()} if name in self.kept else {}
+        metadata = {"name": name, "namespace": namespace, "uid": uid}
+        return Item(encode({"metadata": metadata, "data": data}), 1)
 
 
 @pytest.fixture
@@ -117,6 +121,37 @@ async def test_a_token_of_a_node_ends_with_the_node(tokens: ServiceAccountTokens
     assert not await refused(tokens, text)
     del cluster.uids[NODES, "", "n1"]
     assert await refused(tokens, text)
+
+
+async def test_a_lasting_token_is_good_while_its_secret_and_account_have_it(
+    tokens: ServiceAccountTokens, cluster: Cluster, clock: VirtualClock
+) -> None:
+    text = tokens.issue_lasting("a", "robot", "u1", "kept")
+    assert await refused(tokens, text)
+    cluster.uids[SECRETS, "a", "kept"] = "s1"
+    assert await refused(tokens, text)
+    cluster.kept["kept"] = text
+    await clock.advance(10 * 365 * 86400)
+    identity, audiences = await tokens.identify(text)
+    assert (identity.name, identity.uid) == ("system:serviceaccount:a:robot", "u1")
+    assert (identity.extra, audiences) == ({}, (ISSUER,))
+    assert await refused(tokens, text, ("vault",))
+    cluster.kept["kept"] = issue(tokens).text
+    assert await refused(tokens, text)
+    cluster.kept["kept"] = text
+    cluster.uids[SERVICEACCOUNTS, "a", "robot"] = "another"
+    assert await refused(tokens, text)
+
+
+async def test_a_lasting_token_of_another_subject_is_refused(
+    tokens: ServiceAccountTokens, cluster: Cluster
+) -> None:
+    text = tokens.issue_lasting("a", "robot", "u1", "kept")
+    claims = jwt.decode(text, options={"verify_signature": False})
+    cluster.uids[SECRETS, "a", "kept"] = "s1"
+    for changed in ({**claims, "sub": "system:serviceaccount:b:robot"}, {**claims, "iss": ISSUER}):
+        cluster.kept["kept"] = jwt.encode(changed, KEY, algorithm="ES256")
+        assert await refused(tokens, cluster.kept["kept"])
 
 
 async def test_another_key_signs_nothing_for_us(
