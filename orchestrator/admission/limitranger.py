@@ -36,7 +36,9 @@ class LimitRanger:
         self._reader = reader
 
     def handles(self, operation: Operation, resource: Resource, subresource: str) -> bool:
-        if resource.group or subresource:
+        if subresource:
+            return subresource == "resize" and resource.plural == "pods" and operation == "UPDATE"
+        if resource.group:
             return False
         if resource.plural == "pods":
             return operation == "CREATE"

@@ -121,6 +121,7 @@ PODS = Resource(
         Subresource("log", "Pod", ("get",)),
         Subresource("portforward", "PodPortForwardOptions", _CONNECT),
         Subresource("proxy", "PodProxyOptions", _PROXY),
+        Subresource("resize", "Pod", STATUS_VERBS),
         _status("Pod"),
     ),
     selectable=(

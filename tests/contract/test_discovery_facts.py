@@ -14,9 +14,7 @@ LETTERS = {
     "watch": "w",
 }  # fmt: skip
 AGGREGATED = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
-DIFFERENCES: dict[str, str] = {
-    "v1 pods/resize": "no runtime of ours changes the resources of a running container yet",
-}
+DIFFERENCES: dict[str, str] = {}
 """Resource or `resource/subresource` that we do not serve, or serve otherwise → why."""
 
 

@@ -5,7 +5,8 @@ Rules:
    creation does is in `pod_creation`.
 2. Of the spec only images, activeDeadlineSeconds (downwards), tolerations (added), scheduling gates
    (removed) and a negative grace period may change; `spec.nodeName` is set by the binding subresource.
-3. The status subresource leaves the spec alone, `ephemeralcontainers` changes nothing but its list.
+3. The status subresource leaves the spec alone, `ephemeralcontainers` changes nothing but its list, `resize` only
+   the cpu and memory of containers.
 4. Deletion takes the requested or the pod's own grace period; pods that never ran or have finished go at once.
 """
 
@@ -21,6 +22,7 @@ from orchestrator.registry.strategies.pod_annotations import (
 )
 from orchestrator.registry.strategies.pod_creation import gated_condition, with_label_keys
 from orchestrator.registry.strategies.pod_defaults import default_container, default_pod_spec
+from orchestrator.registry.strategies.pod_resize import resized, validate_resize
 from orchestrator.registry.strategies.pod_spec import validate_pod_spec
 from orchestrator.registry.strategies.pod_status import validate_pod_status
 from orchestrator.registry.strategies.pod_updates import validate_ephemeral_update, validate_spec_update
@@ -65,6 +67,9 @@ class PodStrategy(BaseStrategy):
             added = (new.get("spec") or {}).get("ephemeralContainers") or ()
             spec = {**old["spec"], "ephemeralContainers": [default_container(c) for c in added]}
             new = {**old, "metadata": new["metadata"], "spec": spec}
+        elif subresource == "resize":
+            spec = resized(new.get("spec") or {}, old["spec"])
+            new = {**old, "metadata": _without_wishes(new["metadata"], old["metadata"]), "spec": spec}
         elif new.get("spec") is old.get("spec"):
             # Nothing of the spec was touched: the defaults are in it already.
             return self.status_update(new, old) if subresource == "status" else self._same_spec(new, old)
@@ -94,6 +99,12 @@ class PodStrategy(BaseStrategy):
             found += validate_annotations_of(annotations, new["spec"], "metadata.annotations")
         if subresource == "ephemeralcontainers":
             return found + _validate_spec(new) + validate_ephemeral_update(new, old)
+        if subresource == "resize":
+            classes = (
+                qos_class(new["spec"]),
+                (old.get("status") or {}).get("qosClass") or qos_class(old["spec"]),
+            )
+            return found + _validate_spec(new) + validate_resize(new, old, *classes)
         return found + self.validate_object(new, old)
 
     def validate_object(self, new: Object, old: Object | None) -> list[Cause]:
@@ -117,6 +128,16 @@ class PodStrategy(BaseStrategy):
             return 0
         period_s: int = spec.get("terminationGracePeriodSeconds", 0) if requested_s is None else requested_s
         return 1 if period_s < 0 else period_s
+
+
+_FREE = ("labels", "annotations", "finalizers", "ownerReferences")
+"""Metadata that only a write to the pod itself changes."""
+
+
+def _without_wishes(new: Object, old: Object) -> Object:
+    for name in _FREE:
+        new = with_field(new, name, old.get(name))
+    return new
 
 
 def _validate_spec(pod: Object) -> list[Cause]:
