@@ -301,7 +301,7 @@ class Writer:
         self, target: Target, config: Object, warnings: list[str], large: bool
     ) -> Written | None:
         """Create what is applied; None when somebody else was faster."""
-        resource, metadata = target.resource, config["metadata"]
+        resource, metadata = target.resource, config.get("metadata") or {}
         if target.subresource:
             raise not_found(resource.group, resource.plural, target.name)
         if not metadata.get("name"):

@@ -29,6 +29,19 @@ def config(**data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data}
 
 
+async def test_what_exists_may_be_applied_without_its_name(cluster: Cluster):
+    path, nameless = f"{CONFIGMAPS}/a?fieldManager=one", {**config(k="2"), "metadata": None}
+    status, obj, _ = await cluster.call("PATCH", path, nameless, headers=APPLY)
+    assert status == 400
+    assert obj["message"].endswith("name must be provided")
+    await cluster.call("PATCH", path, config(k="1"), headers=APPLY)
+    del nameless["metadata"]
+    status, obj, _ = await cluster.call("PATCH", path, nameless, headers=APPLY)
+    assert status == 200
+    assert obj["data"] == {"k": "2"}
+    assert [entry["fieldsV1"] for entry in obj["metadata"]["managedFields"]] == [{"f:data": {"f:k": {}}}]
+
+
 async def test_apply_over_http(cluster: Cluster):
     path = f"{CONFIGMAPS}/a"
     status, obj, _ = await cluster.call("PATCH", path, config(k="1"), headers=APPLY)

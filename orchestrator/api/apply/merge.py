@@ -50,7 +50,7 @@ def check(config: Object, api_version: str, kind: str, shape: Fields) -> None:
         raise BadRequest(
             f'{config.get("kind") or ""} in version "{api_version}" cannot be handled as a {kind}'
         )
-    metadata = config.get("metadata")
+    metadata = config.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise BadRequest("metadata: must be an object")
     if metadata.get("managedFields") is not None:
@@ -62,7 +62,7 @@ def refuse(config: Object, faults: list[str]) -> None:
     """Raises `BadRequest` for `faults`, if there are any, as Kubernetes words them."""
     if not faults:
         return
-    metadata = config["metadata"]
+    metadata = config.get("metadata") or {}
     group, _, version = str(config.get("apiVersion")).rpartition("/")
     name = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
     what = f"{name}; {group}/{version}, Kind={config.get('kind')}"
