@@ -67,7 +67,10 @@ async def _remove(config: Config, *, images: bool, purge: bool) -> list[str]:
     known = (config.data_dir / "instance").exists()
     instance = host.instance_id(config.data_dir) if known else ""
     steps: list[tuple[str, Callable[[], Awaitable[str]]]] = []
-    if instance or images:
+    on_containerd = config.runtime == "containerd" or (config.run_dir / "containerd").exists()
+    if instance:
+        steps.append(("containerd", lambda: _containerd(config, instance, on_containerd)))
+    if (instance or images) and not (on_containerd and config.runtime_endpoint):
         steps.append(("containers", lambda: _containers(config, instance, images)))
     if instance:
         steps.append(("network", lambda: _network(config, instance)))
@@ -103,6 +106,24 @@ async def _containers(config: Config, instance: str, images: bool) -> str:
     finally:
         await engine.close()
     return f"{count} removed" + "".join(f", image {tag} removed" for tag in gone)
+
+
+async def _containerd(config: Config, instance: str, given: bool) -> str:
+    """`given` tells that the endpoint, if there is one, is containerd's."""
+    from orchestrator.assembly.engine import log_dir
+    from orchestrator.base.clock import SystemClock
+    from orchestrator.runtime.select import CONTAINERD_ENDPOINT
+
+    path = (config.runtime_endpoint if given else "") or CONTAINERD_ENDPOINT
+    path = path.removeprefix("unix://")
+    if not await asyncio.to_thread(os.path.exists, path):
+        return f"none at {path}, so nothing of ours runs there"
+    from orchestrator.runtime.containerd_removal import knows, remove_instance
+
+    if not await knows(path, instance):
+        return f"nothing of ours at {path}"
+    count = await remove_instance(path, instance, config.run_dir, log_dir(config), SystemClock())
+    return f"{count} removed"
 
 
 async def _network(config: Config, instance: str) -> str:

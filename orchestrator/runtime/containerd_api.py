@@ -33,6 +33,7 @@ METHODS: Mapping[str, tuple[str, str, str]] = {
     "version": ("version.v1.Version/Version", "Empty", "VersionResponse"),
     "plugins": ("introspection.v1.Introspection/Plugins", "PluginsRequest", "PluginsResponse"),
     "create_namespace": ("namespaces.v1.Namespaces/Create", "NamespaceRequest", "Empty"),
+    "get_namespace": ("namespaces.v1.Namespaces/Get", "NameRequest", "Empty"),
     "delete_namespace": ("namespaces.v1.Namespaces/Delete", "NameRequest", "Empty"),
     "create_lease": ("leases.v1.Leases/Create", "LeaseCreateRequest", "LeaseCreateResponse"),
     "delete_lease": ("leases.v1.Leases/Delete", "LeaseDeleteRequest", "Empty"),
