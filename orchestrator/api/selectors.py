@@ -7,7 +7,7 @@ Called by registry (list, watch), controllers, scheduler and client.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from keyword import iskeyword
@@ -250,6 +250,8 @@ _ABSENT_VALUES = {
 """What a missing field compares as, where that is not the empty text."""
 _PATHS = {"source": "source.component", "status.successful": "status.succeeded"}
 """Selectable names that are not the path of the field they mean."""
+_OTHERWISE = {"source": "reportingComponent"}
+"""Selectable names that mean another field where theirs is absent or empty."""
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9._:/ -]+").fullmatch
 
 _Reader = Callable[[bytes], Any]
@@ -273,20 +275,14 @@ class FieldSelector:
         self.requirements = requirements
         self._name = [(r.value, r.negated) for r in requirements if r.field == "metadata.name"]
         self._namespace = [(r.value, r.negated) for r in requirements if r.field == "metadata.namespace"]
-        compared = [
-            (_PATHS.get(r.field, r.field), _ABSENT_VALUES.get(r.field, ""), r.value, r.negated)
-            for r in requirements
-            if not r.field.startswith("metadata.")
-        ]
-        self._fields = [
-            (_attributes(path), absent, value, negated) for path, absent, value, negated in compared
-        ]
+        compared = [r for r in requirements if not r.field.startswith("metadata.")]
+        self._fields = [(_value_of(r.field), r.value, r.negated) for r in compared]
         self._literals = [
-            _literal(value)
-            for _, absent, value, negated in compared
-            if not negated and not absent and _PLAIN_TEXT(value)
+            _literal(r.value)
+            for r in compared
+            if not r.negated and not _ABSENT_VALUES.get(r.field) and _PLAIN_TEXT(r.value)
         ]
-        self._reader = _reader(tuple(path for path, *_ in compared)) if compared else None
+        self._reader = _reader(_paths(r.field for r in compared)) if compared else None
 
     @property
     def everything(self) -> bool:
@@ -310,10 +306,7 @@ class FieldSelector:
             if literal not in raw:
                 return False
         root = reader(raw)
-        return all(
-            (_text(_follow(root, path), absent) == value) is not negated
-            for path, absent, value, negated in self._fields
-        )
+        return all((read(root) == value) is not negated for read, value, negated in self._fields)
 
     def __str__(self) -> str:
         return ",".join(f"{r.field}{'!=' if r.negated else '='}{_escape(r.value)}" for r in self.requirements)
@@ -365,6 +358,25 @@ def _follow(node: Any, path: list[str]) -> Any:
     return node
 
 
+def _paths(fields: Iterable[str]) -> tuple[str, ...]:
+    """What must be read of an object to compare these fields."""
+    found: dict[str, None] = {}
+    for field in fields:
+        found[_PATHS.get(field, field)] = None
+        if field in _OTHERWISE:
+            found[_OTHERWISE[field]] = None
+    return tuple(found)
+
+
+def _value_of(field: str) -> Callable[[Any], str]:
+    """A reader of what `field` compares as, from what `_reader` made of an object."""
+    path, absent = _attributes(_PATHS.get(field, field)), _ABSENT_VALUES.get(field, "")
+    if field not in _OTHERWISE:
+        return lambda root: _text(_follow(root, path), absent)
+    other = _attributes(_OTHERWISE[field])
+    return lambda root: _text(_follow(root, path) or _follow(root, other), absent)
+
+
 def _text(value: Any, absent: str) -> str:
     if value is None:
         return absent
@@ -375,21 +387,18 @@ def _text(value: Any, absent: str) -> str:
 
 def field_values(fields: tuple[str, ...]) -> Callable[[Item], tuple[str, ...]]:
     """A reader of what these selectable fields compare as, in one pass over an object's bytes: for indexes."""
-    paths = [_PATHS.get(field, field) for field in fields]
-    plain = tuple(path for path in paths if not path.startswith("metadata."))
+    plain = _paths(field for field in fields if not field.startswith("metadata."))
     reader = _reader(plain) if plain else None
     wanted = [
-        (field.removeprefix("metadata."), None, "")
-        if field.startswith("metadata.")
-        else ("", _attributes(path), _ABSENT_VALUES.get(field, ""))
-        for field, path in zip(fields, paths, strict=True)
+        (field.removeprefix("metadata."), None) if field.startswith("metadata.") else ("", _value_of(field))
+        for field in fields
     ]
 
     def read(item: Item) -> tuple[str, ...]:
         root = reader(item.raw) if reader is not None else None
         return tuple(
-            getattr(item.meta, meta) if path is None else intern(_text(_follow(root, path), absent))
-            for meta, path, absent in wanted
+            getattr(item.meta, meta) if value_of is None else intern(value_of(root))
+            for meta, value_of in wanted
         )
 
     return read

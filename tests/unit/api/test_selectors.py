@@ -125,6 +125,9 @@ def test_metadata_fields_do_not_decode_the_object():
         (REPLICASETS, "status.replicas=0", {"status": {}}, True),
         (REPLICASETS, "status.replicas=3", {"status": {"replicas": 3}}, True),
         (EVENTS, "source=kubelet", {"source": {"component": "kubelet"}}, True),
+        (EVENTS, "source=kubelet", {"reportingComponent": "kubelet", "source": {"host": "a"}}, True),
+        (EVENTS, "source=new", {"source": {"component": "kubelet"}, "reportingComponent": "new"}, False),
+        (EVENTS, "source!=new", {"reportingComponent": "new"}, False),
         (
             EVENTS,
             "involvedObject.name=a,involvedObject.kind=Pod",
