@@ -125,7 +125,9 @@ class Subresources:
         where = self._writer.target(resource, namespace, name, options, identity, "scale")
         scale, warnings = self._writer.applicable(SCALE, where, patch.body)
         row, spec = where.row, scale.get("spec") or {}
-        config: Object = {"apiVersion": row.api_version, "kind": row.kind, "metadata": scale.get("metadata") or {}}
+        config: Object = {"apiVersion": row.api_version, "kind": row.kind}
+        if "metadata" in scale:
+            config["metadata"] = scale["metadata"]
         if "replicas" in spec:
             paths, replicas = _paths(resource), _replicas(name, scale)
             config = with_replicas(config, paths, replicas) if paths else {**config, "spec": spec}

@@ -80,7 +80,13 @@ async def test_bounds(objects: Any, request_for: Any, limit: Any, resources: Any
 
 
 def test_pods_are_looked_at_when_they_are_made_and_resized(objects: Any) -> None:
-    asked = [("CREATE", ""), ("UPDATE", ""), ("UPDATE", "resize"), ("UPDATE", "status"), ("CREATE", "eviction")]
+    asked = [
+        ("CREATE", ""),
+        ("UPDATE", ""),
+        ("UPDATE", "resize"),
+        ("UPDATE", "status"),
+        ("CREATE", "eviction"),
+    ]
     plugin = LimitRanger(objects)
     looked_at = [pair for pair in asked if plugin.handles(pair[0], PODS, pair[1])]  # type: ignore[arg-type]
     assert looked_at == [("CREATE", ""), ("UPDATE", "resize")]
