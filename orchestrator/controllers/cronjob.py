@@ -103,13 +103,15 @@ class CronJobController:
         self._told[key] = set(notes)
 
     async def _gone(self, cron_job: Object, jobs: list[Object]) -> set[str]:
-        """Uids of active Jobs that are no more, in the cache and live."""
+        """Uids of active Jobs that are no more, in the cache and live; what somebody listed without a name is none."""
         known, gone = {job["metadata"]["uid"] for job in jobs}, set()
         for reference in (cron_job.get("status") or {}).get("active") or ():
-            if reference["uid"] not in known:
-                live = await self._live(reference["name"], cron_job["metadata"]["namespace"])
-                if live is None or live["metadata"]["uid"] != reference["uid"]:
-                    gone.add(reference["uid"])
+            uid, name = reference.get("uid", ""), reference.get("name", "")
+            if uid in known and name:
+                continue
+            live = await self._live(name, cron_job["metadata"]["namespace"]) if name else None
+            if live is None or live["metadata"]["uid"] != uid:
+                gone.add(uid)
         return gone
 
     async def _live(self, name: str, namespace: str) -> Object | None:
@@ -149,7 +151,7 @@ class CronJobController:
                 self._recorder.event(cron_job, "Warning", "FailedCreate", text)
             raise
         self._freshness.wrote(key, self._jobs, job)
-        active = [entry for entry in status.get("active") or () if entry["uid"] != job["metadata"]["uid"]]
+        active = without_job(status, job["metadata"]["uid"]).get("active") or ()
         return {**status, "active": [*active, _reference(job)], "lastScheduleTime": timestamp(start_s)}
 
     async def _delete(self, cron_job: Object, job: Object, status: Object) -> Object:
@@ -252,7 +254,7 @@ def _start(cron_job: Object, status: Object, notes: list[Note], due: "Due", now_
 def observed(cron_job: Object, jobs: Iterable[Object], gone: set[str]) -> tuple[Object, list[Note]]:
     """Rule 1: the status after what became of the Jobs."""
     status = cron_job.get("status") or {}
-    names = {entry["uid"]: entry["name"] for entry in status.get("active") or ()}
+    names = {entry.get("uid", ""): entry.get("name", "") for entry in status.get("active") or ()}
     notes: list[Note] = []
     for job in jobs:
         uid, name, outcome = job["metadata"]["uid"], job["metadata"]["name"], outcome_of(job)
@@ -280,7 +282,7 @@ def outcome_of(job: Object) -> str:
 
 
 def without_job(status: Object, uid: str) -> Object:
-    left = [entry for entry in status.get("active") or () if entry["uid"] != uid]
+    left = [entry for entry in status.get("active") or () if entry.get("uid", "") != uid]
     return {**status, "active": left} if left else without(status, "active")
 
 

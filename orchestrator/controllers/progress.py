@@ -30,7 +30,7 @@ def calculate(
     """The whole new status. `started` is a Progressing condition that this reconcile's actions ask for."""
     old = deployment.get("status") or {}
     status = _counters(deployment, old, new, sets)
-    conditions: list[Object] = [dict(condition) for condition in old.get("conditions") or ()]
+    conditions = [_timed(condition, now_s) for condition in old.get("conditions") or ()]
     conditions = put(conditions, _availability(limits, status), now_s)
     conditions = _failures(conditions, new, sets)
     if not has_deadline(deployment):
@@ -42,6 +42,14 @@ def calculate(
     if conditions:
         status["conditions"] = conditions
     return status
+
+
+def _timed(condition: Object, now_s: float) -> Object:
+    """The condition; one of ours that somebody wrote without its times begins now, so that a deadline can pass."""
+    if condition["type"] not in ("Available", "Progressing"):
+        return condition
+    lacking = [name for name in ("lastUpdateTime", "lastTransitionTime") if not condition.get(name)]
+    return {**condition, **dict.fromkeys(lacking, timestamp(now_s))} if lacking else condition
 
 
 def _counters(deployment: Object, old: Object, new: Object | None, sets: list[Object]) -> Object:
@@ -73,8 +81,8 @@ def _failures(conditions: list[Object], new: Object | None, sets: Iterable[Objec
     for replica_set in ([new] if new is not None else []) + [s for s in sets if s is not new]:
         failed = find_condition((replica_set.get("status") or {}).get("conditions") or [], "ReplicaFailure")
         if failed is not None:
-            since = failed["lastTransitionTime"]
-            return [*others, {**failed, "lastUpdateTime": since, "lastTransitionTime": since}]
+            since = failed.get("lastTransitionTime")
+            return [*others, {**failed, "lastUpdateTime": since} if since else failed]
     return others
 
 
@@ -84,7 +92,7 @@ def _progress(
     """Complete, else progressing, else out of time; a finished rollout stays as it was reported."""
     current = find_condition(conditions, "Progressing")
     whole = status.get("replicas", 0) == status.get("updatedReplicas", 0)
-    if whole and current is not None and current["reason"] == "NewReplicaSetAvailable":
+    if whole and current is not None and current.get("reason") == "NewReplicaSetAvailable":
         return conditions
     subject = (
         f'ReplicaSet "{new["metadata"]["name"]}"' if new else f'Deployment "{deployment["metadata"]["name"]}"'
@@ -124,9 +132,9 @@ def has_deadline(deployment: Object) -> bool:
 
 def timed_out(deployment: Object, progressing: Object | None, now_s: float) -> bool:
     """Whether the rollout made no step for longer than the progress deadline."""
-    if progressing is None or progressing["reason"] == "NewReplicaSetAvailable":
+    if progressing is None or progressing.get("reason") == "NewReplicaSetAvailable":
         return False
-    if progressing["reason"] == "ProgressDeadlineExceeded":
+    if progressing.get("reason") == "ProgressDeadlineExceeded":
         return True
     return deadline_in_s(deployment, progressing, now_s) < 0
 
@@ -143,7 +151,7 @@ def look_again_s(deployment: Object, status: Object, now_s: float) -> float | No
     current = find_condition(status.get("conditions") or [], "Progressing")
     if current is None or not has_deadline(deployment) or deployment["spec"].get("paused"):
         return None
-    if current["reason"] in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded"):
+    if current.get("reason") in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded"):
         return None
     return max(0.0, deadline_in_s(deployment, current, now_s)) + 1.0
 
@@ -151,7 +159,7 @@ def look_again_s(deployment: Object, status: Object, now_s: float) -> float | No
 def pause_condition(deployment: Object) -> Object | None:
     """The Progressing condition that pausing or resuming sets, once."""
     current = find_condition((deployment.get("status") or {}).get("conditions") or [], "Progressing")
-    reason = current["reason"] if current is not None else ""
+    reason = current.get("reason", "") if current is not None else ""
     if reason == "ProgressDeadlineExceeded":
         return None
     if deployment["spec"].get("paused"):
@@ -192,9 +200,9 @@ def put(conditions: list[Object], new: Object, now_s: float, *, refresh: bool = 
     """Set a condition; one with the same status and reason stays untouched unless `refresh`."""
     old = find_condition(conditions, new["type"])
     same_status = old is not None and old["status"] == new["status"]
-    if old is not None and same_status and old["reason"] == new["reason"] and not refresh:
+    if old is not None and same_status and old.get("reason", "") == new["reason"] and not refresh:
         return conditions
     now = timestamp(now_s)
-    since = old["lastTransitionTime"] if old is not None and same_status else now
+    since = (old.get("lastTransitionTime") or now) if old is not None and same_status else now
     entry = {**new, "lastUpdateTime": now, "lastTransitionTime": since}
     return [*(c for c in conditions if c is not old), entry]

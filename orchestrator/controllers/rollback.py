@@ -39,7 +39,7 @@ def restarted(deployment: Object, new: Object | None) -> Object | None:
     if new is None or not is_asked(deployment):
         return None
     current = find_condition((deployment.get("status") or {}).get("conditions") or [], "Progressing")
-    judged = current is not None and current["reason"] in (
+    judged = current is not None and current.get("reason") in (
         "ProgressDeadlineExceeded",
         "NewReplicaSetAvailable",
     )
@@ -114,7 +114,7 @@ def _condition(deployment: Object, new: Object | None, old: list[Object], status
 
 def _is_stuck(new: Object, status: Object) -> bool:
     current = find_condition(status.get("conditions") or [], "Progressing")
-    if current is None or current["reason"] != "ProgressDeadlineExceeded":
+    if current is None or current.get("reason") != "ProgressDeadlineExceeded":
         return False
     return f'"{new["metadata"]["name"]}"' in current.get("message", "")
 

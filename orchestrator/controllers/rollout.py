@@ -6,6 +6,7 @@ Called by `orchestrator.controllers.deployment`.
 """
 
 import math
+import re
 from typing import NamedTuple
 
 from orchestrator.api.item import Object
@@ -14,6 +15,8 @@ REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MAXIMUM = "deployment.kubernetes.io/max-replicas"
+
+_count = re.compile("[0-9]{1,18}").fullmatch
 
 Sizes = dict[str, int]
 """New `spec.replicas` by ReplicaSet name; sets that keep their size may be left out."""
@@ -66,9 +69,9 @@ def available(replica_set: Object) -> int:
 
 
 def annotated(replica_set: Object, name: str) -> int | None:
-    """An annotation that holds a count, or None."""
+    """An annotation that holds a count of at most 18 digits, or None."""
     text = (replica_set["metadata"].get("annotations") or {}).get(name, "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if _count(text) else None
 
 
 def new_set_size(limits: Bounds, recreate: bool, new: Object | None, sets: list[Object]) -> int:

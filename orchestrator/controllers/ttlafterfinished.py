@@ -61,6 +61,7 @@ def remaining_s(job: Object, now_s: float) -> float | None:
     if ttl_s is None or "deletionTimestamp" in job["metadata"]:
         return None
     for entry in (job.get("status") or {}).get("conditions") or ():
-        if entry["type"] in ("Complete", "Failed") and entry["status"] == "True":
+        ended = entry["type"] in ("Complete", "Failed") and entry["status"] == "True"
+        if ended and entry.get("lastTransitionTime"):
             return float(seconds(entry["lastTransitionTime"]) + ttl_s - now_s)
     return None

@@ -184,3 +184,13 @@ async def test_a_status_that_could_not_be_written_starts_nothing_twice(running):
 async def test_a_suspended_cron_job_writes_nothing(running):
     await create(running, suspend=True)
     assert await running.is_at_rest(600)
+
+
+async def test_what_somebody_listed_as_active_without_a_name_or_uid_leaves_the_list(running):
+    await create(running, concurrencyPolicy="Forbid")
+    active = [{}, {"name": "x"}, {"uid": "u1"}]
+    await running.client.patch(CRONJOBS, "c", "default", {"status": {"active": active}}, subresource="status")
+    await running.advance(301, step_s=30)
+    names = await jobs_of(running)
+    assert len(names) == 1
+    assert [entry["name"] for entry in (await running.get(CRONJOBS, "c"))["status"]["active"]] == names

@@ -413,3 +413,63 @@ async def test_deployments_of_one_selector_do_not_disturb_each_other(rolling):
     assert [s["spec"]["replicas"] for s in await rolling.sets()] == [2, 2]
     assert len(await rolling.pods()) == 4
     assert await rolling.is_at_rest()
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [{"type": "Progressing", "status": "True"}],
+        [{"type": "Progressing", "status": "False", "lastUpdateTime": None, "reason": "ReplicaSetUpdated"}],
+        [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}],
+        [{"type": "Available", "status": "True"}, {"type": "Mine", "status": "True"}],
+    ],
+)
+def test_conditions_that_somebody_wrote_without_all_fields_do_not_stop_a_rollout(conditions):
+    run = Simulation(deployment())
+    run.finish()
+    run.deployment = {
+        **deployment(image="two"),
+        "status": {**run.deployment["status"], "conditions": conditions},
+    }
+    run.finish()
+    run.report_all()
+    run.finish()
+    assert progressing(run)[:2] == ("True", "NewReplicaSetAvailable")
+    told = run.deployment["status"]
+    run.step()
+    assert run.deployment["status"] == told
+
+
+def test_a_condition_without_a_time_gets_one_so_that_the_deadline_passes():
+    run = Simulation(deployment())
+    run.step()
+    conditions = [
+        {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": "moves"}
+    ]
+    run.deployment = {**run.deployment, "status": {**run.deployment["status"], "conditions": conditions}}
+    run.step()
+    run.now_s += 500
+    run.step()
+    assert progressing(run)[0] == "True"
+    run.now_s += 101
+    run.step()
+    assert progressing(run)[:2] == ("False", "ProgressDeadlineExceeded")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 19, "\u00b2", "-5", "x", ""])
+def test_annotations_that_hold_no_count_and_failures_without_a_time_do_not_stop_a_rollout(text):
+    run = Simulation(deployment())
+    run.finish()
+    (name, made), failure = next(iter(run.sets.items())), {"type": "ReplicaFailure", "status": "True"}
+    names = ("revision", "desired-replicas", "max-replicas")
+    annotations = {f"deployment.kubernetes.io/{each}": text for each in names}
+    run.sets[name] = {
+        **made, "metadata": {**made["metadata"], "annotations": annotations}, "status": {"conditions": [failure]},
+    }  # fmt: skip
+    run.deployment = {**deployment(replicas=5, image="two"), "status": run.deployment["status"]}
+    run.step()
+    assert [c["type"] for c in run.deployment["status"]["conditions"]].count("ReplicaFailure") == 1
+    for _ in range(10):
+        run.report_all()
+        run.finish()
+    assert sorted(s["spec"]["replicas"] for s in run.sets.values()) == [0, 5]

@@ -3,7 +3,7 @@ import pytest
 from orchestrator.api.item import Object
 from orchestrator.api.resources import JOBS
 from orchestrator.api.times import timestamp
-from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
+from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController, remaining_s
 
 POD = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
 
@@ -44,3 +44,9 @@ async def test_without_a_time_it_stays(running):
     assert "deletionTimestamp" not in (await running.get(JOBS, "j"))["metadata"]
     await running.advance(600, step_s=300)
     assert "deletionTimestamp" in (await running.get(JOBS, "j"))["metadata"]
+
+
+def test_a_job_that_does_not_say_since_when_it_is_finished_stays():
+    conditions = [{"type": "Complete", "status": "True"}]
+    job = {"metadata": {}, "spec": {"ttlSecondsAfterFinished": 0}, "status": {"conditions": conditions}}
+    assert remaining_s(job, 0.0) is None
