@@ -408,6 +408,8 @@ async def test_new_pods(ready: Cluster, rows: list[Row]) -> None:
 
 ANNOTATIONS: list[tuple[str, str, list[str]]] = [
     ("controller.kubernetes.io/pod-deletion-cost", "-5", []),
+    ("controller.kubernetes.io/pod-deletion-cost", "9" * 5000,
+     ['metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "9999']),
     ("controller.kubernetes.io/pod-deletion-cost", "1.5",
      ['metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "1.5": must be a 32bit integ']),
     ("kubernetes.io/config.mirror", "x", ["metadata.annotations[kubernetes.io/config.mirror]: Invalid value"]),

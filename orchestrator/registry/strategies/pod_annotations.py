@@ -16,7 +16,7 @@ SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
 SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
-_match_cost = re.compile(r"0|-?[1-9][0-9]*|-0[0-9]*").fullmatch
+_match_cost = re.compile(r"0|-?[1-9][0-9]{0,9}|-0[0-9]{0,9}").fullmatch
 _COST_MAX = 2**31
 _LISTS = ("initContainers", "containers", "ephemeralContainers")
 
