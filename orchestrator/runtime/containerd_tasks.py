@@ -37,6 +37,7 @@ WAIT_DEADLINE_S = 30 * 86_400.0
 KILL_GRACE_S = 30.0
 """How long after a kill the engine may take to tell the end."""
 OUTPUT_END_S = 2.0
+DELETE_TRIES, DELETE_RETRY_S = 4, 0.1
 START_ERROR_CODE = 128
 STARTS_AT_ONCE = 16
 """More starts at a time make none of them faster; waiting here keeps each one's deadline honest."""
@@ -58,6 +59,7 @@ class Tasks:
         self._supervisor = supervisor
         self._numbers = itertools.count(1)
         self._harvests: dict[str, asyncio.Task[None]] = {}
+        self._discarded: set[str] = set()
         self._started: dict[str, float] = {}
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self.binary = ""
@@ -168,7 +170,9 @@ class Tasks:
         await asyncio.shield(running)
 
     def harvest_soon(self, container_id: str) -> None:
-        """As `harvest`, for an event's callback."""
+        """As `harvest`, for an event's callback. What is being discarded has nothing to keep."""
+        if container_id in self._discarded:
+            return
         self._supervisor.spawn(f"exited/{container_id[:12]}", self._harvest_quietly(container_id))
 
     async def _harvest_quietly(self, container_id: str) -> None:
@@ -193,7 +197,7 @@ class Tasks:
             )
             await self._keep_end(container_id, ended)
         await self._keeper.ended(container_id, OUTPUT_END_S)
-        await self._api.maybe("delete_task", {"container_id": container_id}, deadline_s=WORK_DEADLINE_S)
+        await self._delete(container_id)
         self._started.pop(container_id, None)
 
     async def _keep_end(self, container_id: str, ended: specs.Ended) -> None:
@@ -206,17 +210,39 @@ class Tasks:
 
     async def discard(self, container_id: str) -> None:
         """Kill, delete the task and let go of the pipes; nothing is kept."""
+        self._discarded.add(container_id)
+        try:
+            await self._discard(container_id)
+        finally:
+            self._discarded.discard(container_id)
+
+    async def _discard(self, container_id: str) -> None:
+        if (harvest := self._harvests.get(container_id)) is not None:
+            await asyncio.wait([harvest])
         task = await self.get(container_id)
         if task is not None:
             await self.kill(container_id, signal.SIGKILL)
             if task.get("status", 0) != specs.CREATED:
                 await self._ends_within(container_id, KILL_GRACE_S)
-            if (harvest := self._harvests.get(container_id)) is not None:
-                await asyncio.wait([harvest])
-            await self._api.maybe("delete_task", {"container_id": container_id}, deadline_s=WORK_DEADLINE_S)
+            await self._delete(container_id)
         await self._keeper.forget(container_id)
         self._started.pop(container_id, None)
         await asyncio.to_thread(Fifos.discard, self._directory / container_id)
+
+    async def _delete(self, container_id: str) -> None:
+        """Delete what has ended. A shim breaks off when another deletion of the same was quicker: that is fine."""
+        for last in (*(False,) * (DELETE_TRIES - 1), True):
+            try:
+                await self._api.maybe(
+                    "delete_task", {"container_id": container_id}, deadline_s=WORK_DEADLINE_S
+                )
+                return
+            except ContainerdError:
+                if await self.get(container_id) is None:
+                    return
+                if last:
+                    raise
+            await self._clock.sleep(DELETE_RETRY_S)
 
     # Exec
 
