@@ -4,9 +4,10 @@
    Failed (unless finished) with the condition DisruptionTarget, then removed without grace, since no agent
    would confirm.
 2. Terminated: beyond 12,500 finished pods the oldest are removed, evicted ones first.
-3. Unscheduled and terminating: removed without grace.
-4. Terminating on a node that is not ready and that an operator declared out of service by a taint: removed without
-   grace, marked as orphaned ones are.
+3. Unscheduled and terminating: marked Failed, because whoever counts it by a finalizer waits for its end, and removed
+   without grace.
+4. Terminating on a node that is not ready and that an operator declared out of service by a taint: marked Failed, and
+   removed without grace.
 
 Keys: `node/<name>`, `terminated`, `unscheduled`.
 """
@@ -57,7 +58,7 @@ class PodGarbageCollector:
             return await self._orphaned(key.removeprefix(_NODE))
         pods = self._pods.by_index("podgc", key)
         for pod in surplus(pods, self._terminated_max) if key == "terminated" else pods:
-            await self._remove(pod)
+            await self._abandon(pod)
         return None
 
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
@@ -82,7 +83,9 @@ class PodGarbageCollector:
         if not pods or item is not None:
             self._absent_since.pop(node, None)
             if item is not None and is_out_of_service(item.object):
-                await self._abandon([pod for pod in pods if pod.meta.deletion_timestamp])
+                for pod in pods:
+                    if pod.meta.deletion_timestamp:
+                        await self._abandon(pod)
             return None
         now_s = self._clock.monotonic_s()
         left_s = self._absent_since.setdefault(node, now_s) + QUARANTINE_S - now_s
@@ -90,14 +93,14 @@ class PodGarbageCollector:
             return left_s
         if await self._exists(node):
             return None
-        await self._abandon(pods)
+        for pod in pods:
+            await self._abandon(pod, orphaned=True)
         return None
 
-    async def _abandon(self, pods: list[Item]) -> None:
-        """Remove pods whose agent will never say that they ended."""
-        for pod in pods:
-            await self._fail(pod)
-            await self._remove(pod)
+    async def _abandon(self, pod: Item, *, orphaned: bool = False) -> None:
+        """Remove a pod of which no agent will ever say that it ended."""
+        await self._fail(pod, orphaned)
+        await self._remove(pod)
 
     async def _exists(self, node: str) -> bool:
         try:
@@ -106,10 +109,10 @@ class PodGarbageCollector:
             return False
         return True
 
-    async def _fail(self, pod: Item) -> None:
+    async def _fail(self, pod: Item, orphaned: bool) -> None:
         if pod_view(pod).finished:
             return
-        patch = failed(timestamp(self._clock.now_s()))
+        patch = failed(timestamp(self._clock.now_s()), orphaned)
         try:
             await self._client.patch(
                 PODS, pod.meta.name, pod.meta.namespace, patch, type="strategic", subresource="status"
@@ -155,8 +158,10 @@ def is_out_of_service(node: Object) -> bool:
     return ready is None or ready["status"] != "True"
 
 
-def failed(now: str) -> Object:
-    """The status of a pod whose node is gone."""
+def failed(now: str, orphaned: bool) -> Object:
+    """The status of a pod that is given up; `orphaned` when its node is gone."""
+    if not orphaned:
+        return {"status": {"phase": "Failed"}}
     condition = {
         "type": "DisruptionTarget",
         "status": "True",

@@ -262,8 +262,25 @@ async def test_pods_leave_a_node_that_an_operator_declared_out_of_service(watche
     await watched.settle()
     (pod,) = await watched.pods()
     assert pod["metadata"]["deletionGracePeriodSeconds"] == 0
-    target = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
-    assert (pod["status"]["phase"], target["reason"]) == ("Failed", "DeletionByPodGC")
+    assert pod["status"]["phase"] == "Failed"
+    assert "DisruptionTarget" not in {c["type"] for c in pod["status"]["conditions"]}
+
+
+async def test_a_pod_that_never_got_a_node_fails_when_it_goes_so_that_its_job_can_count_it(cluster):
+    await cluster.start(PodGarbageCollector(cluster.client, cluster.clock, cluster.recorder), kubelet=False)
+    for name in ("one", "two"):
+        metadata = {"name": name, "finalizers": ["example.com/counts"]}
+        await cluster.create(
+            PODS, {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        )
+        await cluster.client.delete(PODS, name, "default")
+        await cluster.settle()
+        if name == "one":
+            first = await cluster.pods()
+    one, two = await cluster.pods()
+    assert ([one], two["status"]["phase"]) == (first, "Failed")
+    assert "conditions" not in two["status"]
+    assert await cluster.is_at_rest()
 
 
 async def test_a_node_that_reports_itself_not_ready_is_told_of_once(watched):
