@@ -319,9 +319,13 @@ def _check_get(call: Call) -> None:
         raise _not_allowed()
 
 
+_OF_ONE = ("update", "patch")
+"""Verbs that no collection has."""
+
+
 def _check_place(info: RequestInfo, resource: Resource) -> None:
     """Whether path and scope fit: one object needs its namespace, and a cluster's has none."""
-    if info.name and info.verb == "create":
+    if info.verb in _OF_ONE if not info.name else info.verb == "create":
         raise _not_allowed()
     if not resource.namespaced:
         if info.namespace and resource.plural != "namespaces":

@@ -235,6 +235,8 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/api/v1/pods", {}, 405, "does not allow this method"),
     ("POST", f"{MAPS_PATH}/a", {}, 405, "does not allow this method"),
     ("DELETE", "/api/v1/namespaces", None, 405, "does not allow this method"),
+    ("PUT", MAPS_PATH, {}, 405, "does not allow this method"),
+    ("PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles", {}, 405, "does not allow this method"),
     ("GET", f"{PODS_PATH}/p/binding", None, 405, "does not allow this method"),
     ("GET", f"{PODS_PATH}/p/nosuch", None, 404, "could not find the requested resource"),
     ("OPTIONS", MAPS_PATH, None, 405, "does not allow this method"),
