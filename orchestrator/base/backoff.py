@@ -12,7 +12,8 @@ class Backoff:
         self.initial_s = initial_s
         self.max_s = max_s
         self.jitter = jitter
-        self._rng = rng or random.Random()
+        self._rng = rng
+        """Made when it is first needed: its 2.5 KB are much for one of thousands of tasks that never fail."""
         self._failures: dict[str, int] = {}
 
     def next_s(self, key: str = "") -> float:
@@ -20,6 +21,9 @@ class Backoff:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay_s = min(self.max_s, self.initial_s * 2.0 ** min(failures, 60))
+        if not self.jitter:
+            return delay_s
+        self._rng = self._rng or random.Random()
         return delay_s * (1 + self.jitter * self._rng.random())
 
     def failures(self, key: str = "") -> int:
