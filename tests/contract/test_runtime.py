@@ -14,10 +14,12 @@ from orchestrator.base.clock import SystemClock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime.containerd import ContainerdRuntime
 from orchestrator.runtime.docker import DockerRuntime
+from orchestrator.runtime.imagetar import Entry, build
 from orchestrator.runtime.interface import (
     ImageNotFound,
     LogOptions,
     Mount,
+    RegistryAuth,
     Resources,
     Runtime,
     RuntimeFailure,
@@ -26,8 +28,9 @@ from orchestrator.runtime.interface import (
     Streams,
 )
 from orchestrator.runtime.simulated import SimulatedRuntime
+from tests.contract.registry import PASSWORD, USER, serving
 from tests.contract.runtime_support import Pod, containerd_endpoint, docker_endpoint
-from tests.images import TAG, busybox_archive
+from tests.images import BUSYBOX, TAG, busybox_archive
 
 MISSING = "127.0.0.1:1/nobody/nothing:7"
 FOREVER = ("sleep", "infinity")
@@ -413,6 +416,46 @@ async def test_what_is_no_reference_is_refused(runtime: Runtime) -> None:
 
 async def test_removing_an_image_that_is_absent_is_fine(runtime: Runtime) -> None:
     await runtime.remove_image("sha256:" + "0" * 64)
+
+
+async def test_a_pull_logs_in_and_fetches_what_runs_here_once(containerd: ContainerdRuntime) -> None:
+    files = {"/bin/busybox": Entry(BUSYBOX.read_bytes())}
+    async with serving(build("any:1", files, {"Entrypoint": ["/bin/busybox"]})) as registry:
+        name = f"{registry.address}/team/tool:1"
+        image = await containerd.pull(name, RegistryAuth(registry.address, USER, PASSWORD))
+        assert image.tags == (name,) and await containerd.image(name) == image
+        assert [digest.partition("@")[0] for digest in image.digests] == [f"{registry.address}/team/tool"]
+        assert f"manifests/{registry.digest}" in registry.asked
+        again = await containerd.pull(name, RegistryAuth(registry.address, USER, PASSWORD))
+        assert again == image and len(registry.asked) == len(set(registry.asked)) + 2
+        pod = await Pod(containerd, "pulled").open()
+        assert await pod.output(await pod.run(args=("echo", "it runs"), image=name)) == [
+            ("stdout", b"it runs")
+        ]
+        await containerd.remove_sandbox(pod.sandbox_id)
+        await containerd.remove_image(image.id)
+        assert await containerd.image(name) is None
+
+
+async def test_a_pull_says_what_is_wrong(containerd: ContainerdRuntime) -> None:
+    async with serving(busybox_archive("other:1")) as registry:
+        good = RegistryAuth(registry.address, USER, PASSWORD)
+        for tag, auth, words in (
+            ("1", None, "access denied.*wrong password"),
+            ("1", RegistryAuth(registry.address, USER, "guess"), "access denied.*wrong password"),
+            ("2", good, "not found: .*manifest unknown"),
+        ):
+            with pytest.raises(ImageNotFound, match=words):
+                await containerd.pull(f"{registry.address}/team/secret:{tag}", auth)
+
+
+async def test_what_a_registry_delivers_must_have_the_digest(containerd: ContainerdRuntime) -> None:
+    async with serving(build("spoilt:1", {"/file": Entry(secrets.token_bytes(1000))}, {})) as registry:
+        registry.spoil()
+        name = f"{registry.address}/team/spoilt:1"
+        with pytest.raises(RuntimeFailure, match="digest"):
+            await containerd.pull(name, RegistryAuth(registry.address, USER, PASSWORD))
+        assert await containerd.image(name) is None
 
 
 # Events, stats, restarts
