@@ -52,7 +52,7 @@ class Keeper:
         self._on_loss = on_loss
         self._connection: Connection | None = None
         self._listening: asyncio.Task[Any] | None = None
-        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._turn = asyncio.Lock()
         self._ended: dict[str, asyncio.Event] = {}
         self._closed = False
@@ -113,12 +113,20 @@ class Keeper:
             return await self._exchange(connection, request)
 
     async def _exchange(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        """One request and its answer. A connection on which one is missing is not used again."""
+        waiting = self._answer = asyncio.get_running_loop().create_future()
         try:
             connection[1].write(msgspec.json.encode(request) + b"\n")
             async with asyncio.timeout(ANSWER_DEADLINE_S):
-                answer = await self._answers.get()
+                answer: dict[str, Any] = await waiting
         except (OSError, TimeoutError) as error:
+            connection[1].close()
             raise RuntimeFailure(f"the log keeper does not answer: {error}") from error
+        except asyncio.CancelledError:
+            connection[1].close()
+            raise
+        finally:
+            self._answer = None
         if "error" in answer:
             raise RuntimeFailure(f"the log keeper failed: {answer['error']}")
         return answer
@@ -145,23 +153,23 @@ class Keeper:
                 message = msgspec.json.decode(line)
                 if "ended" in message:
                     self._end(message["ended"])
-                else:
-                    await self._answers.put(message)
+                elif self._answer is not None and not self._answer.done():
+                    self._answer.set_result(message)
         except OSError:
             pass
+        finally:
+            connection[1].close()
         if self._connection is not connection:
             return
         self._connection = None
-        if self._answers.empty():
-            self._answers.put_nowait({"error": "it has ended"})
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result({"error": "it has ended"})
         if not self._closed:
             log.warning("the log keeper ended; another one is started")
             self._supervisor.spawn("keeper-again", self._again())
 
     async def _again(self) -> None:
         await self._clock.sleep(RETRY_S)
-        while not self._answers.empty():
-            self._answers.get_nowait()
         await self._on_loss()
 
     def _end(self, container_id: str) -> None:
