@@ -7,7 +7,7 @@ A change that says what is already stored writes nothing. The only writer of obj
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.admission.chain import AdmissionChain, AdmissionRequest
@@ -37,6 +37,7 @@ from orchestrator.registry.patching import GroupVersionKind, SchemaChecker
 from orchestrator.registry.results import Deleted, Written
 from orchestrator.registry.storage import Storage
 from orchestrator.registry.strategy import Strategy
+from orchestrator.registry.turns import Done, Turns
 from orchestrator.store.interface import Compare, Delete, Entry, Put, Txn
 
 ATTEMPTS = 8
@@ -132,6 +133,7 @@ class Writer:
         self._clock = clock
         self._rng = rng
         self._apart = apart
+        self._turns = Turns()
 
     def rows_changed(self, gone: Iterable[Resource], rows: Iterable[Resource]) -> None:
         """The table's handler: nothing is kept for rows that went or are served otherwise."""
@@ -234,14 +236,25 @@ class Writer:
         Without `rules` the strategy has no say: for subresources whose change is a rule of its own. `large` says
         that `build` takes long, or makes much of the object.
         """
-        for _ in range(ATTEMPTS):
-            entry = await self._storage.get(target.key)
-            if entry is None:
-                raise not_found(target.resource.group, target.resource.plural, target.name)
-            written = await self._modify(target, entry, build, rules, large=large)
-            if written is not None:
-                return await self._shown(target, written)
-        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+
+        async def attempt() -> Written | None:
+            entry = await self._found(target)
+            return await self._modify(target, entry, build, rules, large=large)
+
+        return await self._shown(target, await self._in_turn(target, attempt))
+
+    async def _found(self, target: Target) -> Entry:
+        entry = await self._storage.get(target.key)
+        if entry is None:
+            raise not_found(target.resource.group, target.resource.plural, target.name)
+        return entry
+
+    async def _in_turn(self, target: Target, attempt: Callable[[], Awaitable[Done | None]]) -> Done:
+        """What `attempt` did. Raises `Conflict` when others were faster each time."""
+        done = await self._turns.take(target.key, attempt, ATTEMPTS)
+        if done is None:
+            raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+        return done
 
     async def update(self, target: Target, obj: Object) -> Written:
         """Replace the object; creates it where its resource allows that."""
@@ -278,15 +291,13 @@ class Writer:
             obj = self._fields.applied(target, target.outward(old), config)
             return target.inward(self._known(target, obj)), warnings
 
-        for _ in range(ATTEMPTS):
+        async def attempt() -> Written | None:
             entry = await self._storage.get(target.key)
             if entry is not None:
-                written = await self._modify(target, entry, merged, True, applied=True, large=large)
-            else:
-                written = await self._apply_absent(target, config, warnings, large)
-            if written is not None:
-                return await self._shown(target, written)
-        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+                return await self._modify(target, entry, merged, True, applied=True, large=large)
+            return await self._apply_absent(target, config, warnings, large)
+
+        return await self._shown(target, await self._in_turn(target, attempt))
 
     def applicable(self, kind: GroupVersionKind, target: Target, given: Object) -> tuple[Object, list[str]]:
         """What is applied to a subresource of a kind of its own, and warnings. Raises `BadRequest`."""
@@ -400,16 +411,14 @@ class Writer:
     async def delete(self, target: Target, options: DeleteOptions) -> Deleted:
         """Remove, or start deletion. Raises `NotFound`, `Conflict` for preconditions."""
         deletion.check_options(options)
-        for _ in range(ATTEMPTS):
-            entry = await self._storage.get(target.key)
-            if entry is None:
-                raise not_found(target.resource.group, target.resource.plural, target.name)
-            deleted = await self._delete(target, entry, options)
-            if deleted is not None:
-                if target.view is None:
-                    return deleted
-                return Deleted(await self._apart.shown(target.view, deleted.item), deleted.gone)
-        raise conflict(target.resource.group, target.resource.plural, target.name, MODIFIED)
+
+        async def attempt() -> Deleted | None:
+            return await self._delete(target, await self._found(target), options)
+
+        deleted = await self._in_turn(target, attempt)
+        if target.view is None:
+            return deleted
+        return Deleted(await self._apart.shown(target.view, deleted.item), deleted.gone)
 
     async def _delete(self, target: Target, entry: Entry, options: DeleteOptions) -> Deleted | None:
         old = target.opened(entry)

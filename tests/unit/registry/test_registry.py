@@ -209,8 +209,21 @@ async def test_patches_of_every_type(api):
 
 async def test_concurrent_patches_all_land(api):
     await api.create(CONFIGMAPS, api.config_map("a"))
-    await asyncio.gather(*(api.patch(CONFIGMAPS, "a", {"data": {f"k{n}": "v"}}) for n in range(6)))
-    assert len((await api.get(CONFIGMAPS, "a"))["data"]) == 7
+    await asyncio.gather(*(api.patch(CONFIGMAPS, "a", {"data": {f"k{n}": "v"}}) for n in range(40)))
+    assert len((await api.get(CONFIGMAPS, "a"))["data"]) == 41
+
+
+async def test_concurrent_appliers_and_a_remover_all_have_their_turn(api):
+    def config(n):
+        return {**api.config_map("a"), "data": {f"k{n}": "v"}}
+
+    await api.patch(CONFIGMAPS, "a", config(0), "apply", field_manager="m0")
+    appliers = [api.patch(CONFIGMAPS, "a", config(n), "apply", field_manager=f"m{n}") for n in range(1, 30)]
+    await asyncio.gather(*appliers)
+    assert len((await api.get(CONFIGMAPS, "a"))["data"]) == 30
+    patches = [api.patch(CONFIGMAPS, "a", {"data": {f"k{n}": "w"}}) for n in range(20)]
+    *_, deleted = await asyncio.gather(*patches, api.delete(CONFIGMAPS, "a"), return_exceptions=True)
+    assert deleted.gone
 
 
 async def test_a_patch_with_a_version_does_not_retry(api):
