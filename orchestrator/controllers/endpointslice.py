@@ -9,7 +9,8 @@
 4. A Service without backends keeps one slice without endpoints.
 5. Slices carry the Service's labels, its name, and who manages them; those of a deleted Service go.
 6. A slice that is written says when its newest cause happened.
-7. With trafficDistribution a ready endpoint is meant for its own zone, and its own node.
+7. With trafficDistribution a ready endpoint is meant for its own zone, and its own node; with the annotation for
+   topology hints for the zone that `topology` says, and an event tells whether that works.
 8. Nothing is decided from a cache that lacks this controller's own writes.
 """
 
@@ -22,6 +23,7 @@ from orchestrator.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers import topology
 from orchestrator.controllers.backends import (
     HEADLESS_LABEL,
     Backend,
@@ -48,7 +50,6 @@ from orchestrator.informer.queue import WorkQueue
 
 ENDPOINTS_MAX = 100
 MANAGER = "endpointslice-controller.k8s.io"
-ZONE_LABEL = "topology.kubernetes.io/zone"
 _RESERVED = (SERVICE_LABEL, MANAGED_BY, HEADLESS_LABEL)
 
 ZoneOf = Callable[[str], str]
@@ -92,8 +93,11 @@ class EndpointSliceController:
         if not is_managed(service) and not slices:
             return None
         found = backends(service, self._selection.pods_of(service)) if is_managed(service) else []
-        steps = plan(service, found, [existing.object for existing in slices], self._zone)
+        shares = topology.shares_of(self._nodes.list()) if topology.is_asked(service) else None
+        steps = plan(service, found, [existing.object for existing in slices], self._zone, shares)
         await self._act(key, service, steps)
+        if steps.create or steps.update:
+            self._tell(service, steps.unspread)
         return None
 
     async def _act(self, key: str, service: Object, steps: "Plan") -> None:
@@ -113,6 +117,12 @@ class EndpointSliceController:
         for surplus in steps.delete:
             await self._delete(surplus["metadata"]["name"], namespace, surplus["metadata"]["resourceVersion"])
 
+    def _tell(self, service: Object, unspread: dict[str, str]) -> None:
+        for kind, why in unspread.items():
+            type_, reason = ("Warning", "Disabled") if why else ("Normal", "Enabled")
+            text = f"{why or topology.ENABLED}, addressType: {kind}"
+            self._recorder.event(service, type_, f"TopologyAwareHints{reason}", text)
+
     async def _delete(self, name: str, namespace: str, revision: str = "") -> None:
         try:
             await self._client.delete(
@@ -123,7 +133,7 @@ class EndpointSliceController:
 
     def _zone(self, node: str) -> str:
         item = self._nodes.get(node)
-        return item.labels.get(ZONE_LABEL, "") if item is not None else ""
+        return item.labels.get(topology.ZONE_LABEL, "") if item is not None else ""
 
     def _slice_changed(self, old: Item | None, new: Item | None) -> None:
         for item in (old, new):
@@ -132,9 +142,13 @@ class EndpointSliceController:
 
     def _node_changed(self, old: Item | None, new: Item | None) -> None:
         """A zone that became known or changed concerns every Service; nodes seldom move."""
-        zones = [item.labels.get(ZONE_LABEL, "") if item is not None else "" for item in (old, new)]
-        if zones[0] != zones[1]:
-            for service in self._services.list():
+        label = topology.ZONE_LABEL
+        zones = [item.labels.get(label, "") if item is not None else "" for item in (old, new)]
+        moved = zones[0] != zones[1]
+        if not moved and topology.facts(old) == topology.facts(new):
+            return
+        for service in self._services.list():
+            if moved or topology.is_asked(service.object):
                 self._queue.add(key_of(service))
 
 
@@ -145,14 +159,23 @@ def _service_index(item: Item) -> tuple[str, ...]:
     return (f"{item.meta.namespace}/{item.labels[SERVICE_LABEL]}",)
 
 
-def plan(service: Object, found: list[Backend], slices: list[Object], zone_of: ZoneOf) -> Plan:
-    """Rules 1 to 5 for one Service and the slices it has."""
+def plan(
+    service: Object,
+    found: list[Backend],
+    slices: list[Object],
+    zone_of: ZoneOf,
+    shares: topology.Shares | None = None,
+) -> Plan:
+    """Rules 1 to 7 for one Service and the slices it has; `shares` of the zones where it asks for topology hints."""
     steps, frame = Plan(), _frame(service, triggered_at(service, found))
     alive = [existing for existing in slices if "deletionTimestamp" not in existing["metadata"]]
     wanted_families = families(service) if is_managed(service) else []
     for kind in wanted_families:
         existing = [s for s in alive if s["addressType"] == kind]
-        plan_family(steps, frame, kind, _desired(service, kind, found, zone_of), existing)
+        desired = _desired(service, kind, found, zone_of)
+        if shares is not None:
+            steps.unspread[kind] = _spread(desired, shares)
+        plan_family(steps, frame, kind, desired, existing)
     steps.delete.extend(s for s in alive if s["addressType"] not in wanted_families)
     return steps
 
@@ -168,6 +191,20 @@ def _desired(
             entry = endpoint(service, backend, addresses[:1], zone_of(backend.node))
             desired.setdefault(backend.ports, {})[backend.pod.meta.uid] = entry
     return desired
+
+
+def _spread(desired: dict[PortKey, dict[str, Object]], shares: topology.Shares) -> str:
+    """Give the endpoints just made the hints of the topology; answers why they get none."""
+    made = [entry for entries in desired.values() for entry in entries.values()]
+    ready = [entry for entry in made if entry["conditions"]["ready"]]
+    for entry in made:
+        entry.pop("hints", None)
+    zones = [entry.get("zone", "") for entry in ready]
+    why = topology.problem(zones, shares)
+    if not why:
+        for entry, zone in zip(ready, topology.meant_for(zones, shares), strict=True):
+            entry["hints"] = {"forZones": [{"name": zone}]}
+    return why
 
 
 def endpoint(service: Object, backend: Backend, addresses: list[str], zone: str) -> Object:

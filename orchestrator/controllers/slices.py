@@ -23,6 +23,8 @@ class Plan:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    unspread: dict[str, str] = field(default_factory=dict)
+    """Why the endpoints of a family are meant for no zones though hints are asked for; empty text where they are."""
 
 
 @dataclass(frozen=True, slots=True)
