@@ -34,6 +34,7 @@ INDEXES = (
 GC = "containerd.io/gc.ref"
 DESCRIPTION_MAX = 64
 DEPTH_MAX = 4
+MANIFEST_BYTES_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class ContainerdImages:
     async def _take(self, archived: Archived, lease: str) -> None:
         for blob in archived.blobs:
             digest = f"sha256:{await asyncio.to_thread(_sha256, blob)}"
-            await self._content.write(Descriptor("", digest, len(blob)), pieces(blob), lease)
+            await self._content.write(Descriptor("", digest, len(blob)), pieces(blob), lease, _kept(blob))
         target = await self._store_manifest(archived.manifest, archived.media_type, lease)
         for tag in archived.tags:
             await self.name(canonical(parse(tag)), target, lease)
@@ -265,6 +266,14 @@ def references(document: Mapping[str, Any]) -> dict[str, str]:
         return {f"{GC}.content.m.{i}": part["digest"] for i, part in enumerate(document["manifests"])}
     labels = {f"{GC}.content.l.{i}": part["digest"] for i, part in enumerate(document.get("layers", ()))}
     return {f"{GC}.content.config": document["config"]["digest"], **labels}
+
+
+def _kept(blob: bytes) -> dict[str, str]:
+    """As `references`, for a blob of an archive that may be an index's manifest."""
+    if len(blob) > MANIFEST_BYTES_MAX or not blob.startswith(b"{"):
+        return {}
+    document = msgspec.json.decode(blob)
+    return references(document) if "layers" in document and "config" in document else {}
 
 
 def choose(manifests: Sequence[Mapping[str, Any]], architecture: str) -> Mapping[str, Any] | None:

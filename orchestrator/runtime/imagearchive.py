@@ -49,7 +49,7 @@ def _images(names: Mapping[str, str], tar: tarfile.TarFile) -> list[Archived]:
 
     if "manifest.json" in names:
         return [_docker(entry, read) for entry in json.loads(read("manifest.json"))]
-    return [_oci(entry, read) for entry in json.loads(read("index.json"))["manifests"]]
+    return [_oci(entry, read, names) for entry in json.loads(read("index.json"))["manifests"]]
 
 
 def _docker(entry: Mapping[str, Any], read: Any) -> Archived:
@@ -65,15 +65,17 @@ def _docker(entry: Mapping[str, Any], read: Any) -> Archived:
     return Archived(tuple(entry.get("RepoTags") or ()), text, MANIFEST, (*layers, config))
 
 
-def _oci(entry: Mapping[str, Any], read: Any) -> Archived:
+def _oci(entry: Mapping[str, Any], read: Any, names: Mapping[str, str]) -> Archived:
+    """Of an index, what the archive holds: one for one platform names the others all the same."""
     notes = entry.get("annotations") or {}
     name = next((notes[key] for key in REF_NAMES if notes.get(key)), "")
     manifest = read(_blob(entry["digest"]))
     document = json.loads(manifest)
     blobs: list[bytes] = []
     if "manifests" in document:
-        for part in document["manifests"]:
-            blobs += (*_oci(part, read).blobs, read(_blob(part["digest"])))
+        here = [part for part in document["manifests"] if _blob(part["digest"]) in names]
+        for part in here:
+            blobs += (*_oci(part, read, names).blobs, read(_blob(part["digest"])))
     else:
         parts = (*document["layers"], document["config"])
         blobs += (read(_blob(part["digest"])) for part in parts)
