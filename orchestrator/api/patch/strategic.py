@@ -15,11 +15,15 @@ A null removes a field. Lists without a merge strategy are replaced. Nothing is 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from orchestrator.api.errors import BadRequest, Cause, Invalid
 from orchestrator.api.item import Object
 from orchestrator.api.patch.merge import DEPTH_MAX
 from orchestrator.api.patch.schema_node import SchemaNode
 
+SHOWN_MAX = 1000
+"""Characters of a patch that a refusal repeats."""
 _PATCH = "$patch"
 _RETAIN = "$retainKeys"
 _DELETE = "$deleteFromPrimitiveList/"
@@ -60,7 +64,7 @@ def _merge_object(target: Any, patch: Object, node: SchemaNode | None, depth: in
         if directive == "delete":
             return {}
         if directive not in ("replace", "merge"):
-            raise BadRequest(f"unknown patch type: {directive} in map: {sorted(patch)}")
+            raise BadRequest(f"unknown patch type: {_shown(directive)} in map: {_shown(patch)}")
         patch = {key: value for key, value in patch.items() if key != _PATCH}
         if directive == "replace":
             target = {}
@@ -224,8 +228,14 @@ def _check_order(patch: list[Any], order: list[Any] | None, identity: _Identity)
     for element in patch:
         if identity(element) not in listed:
             raise BadRequest(
-                f"The order in patch list doesn't match $setElementOrder list: {element} missing"
+                f"The order in patch list:\n{_shown(patch)}\n doesn't match $setElementOrder list:\n{_shown(order)}\n"
             )
+
+
+def _shown(value: Any) -> str:
+    """What a client sent, in a message: as JSON, not at any length."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 def _ordered(merged: list[Any], old: list[Any], order: list[Any], identity: _Identity) -> list[Any]:
