@@ -65,6 +65,8 @@ class EndpointSliceController:
         self._client = client
         self._recorder = recorder
         self._freshness = Freshness()
+        self._told: dict[str, dict[str, str]] = {}
+        """What the owner of each Service was last told of topology hints."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -86,6 +88,7 @@ class EndpointSliceController:
         slices = self._slices.by_index("service", key)
         if item is None or item.meta.deletion_timestamp:
             self._freshness.forget(key)
+            self._told.pop(key, None)
             for existing in slices:
                 await self._delete(existing.meta.name, existing.meta.namespace)
             return None
@@ -96,8 +99,8 @@ class EndpointSliceController:
         shares = topology.shares_of(self._nodes.list()) if topology.is_asked(service) else None
         steps = plan(service, found, [existing.object for existing in slices], self._zone, shares)
         await self._act(key, service, steps)
-        if steps.create or steps.update:
-            self._tell(service, steps.unspread)
+        if (steps.create or steps.update) and steps.unspread != self._told.get(key, {}):
+            self._tell(key, service, steps.unspread)
         return None
 
     async def _act(self, key: str, service: Object, steps: "Plan") -> None:
@@ -117,7 +120,8 @@ class EndpointSliceController:
         for surplus in steps.delete:
             await self._delete(surplus["metadata"]["name"], namespace, surplus["metadata"]["resourceVersion"])
 
-    def _tell(self, service: Object, unspread: dict[str, str]) -> None:
+    def _tell(self, key: str, service: Object, unspread: dict[str, str]) -> None:
+        self._told[key] = unspread
         for kind, why in unspread.items():
             type_, reason = ("Warning", "Disabled") if why else ("Normal", "Enabled")
             text = f"{why or topology.ENABLED}, addressType: {kind}"
