@@ -25,7 +25,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime import cgroups, containerd_logs, containerd_users, oom
 from orchestrator.runtime import containerd_specs as specs
-from orchestrator.runtime.containerd_api import SPEC_TYPE, ContainerdApi
+from orchestrator.runtime.containerd_api import SPEC_TYPE, ContainerdApi, seconds
 from orchestrator.runtime.containerd_defaults import CAPABILITY_NUMBERS
 from orchestrator.runtime.containerd_events import Events
 from orchestrator.runtime.containerd_images import ContainerdImages, Unpacked
@@ -279,7 +279,7 @@ class ContainerdRuntime:
             facts = await self.inspect_container(container_id)
             if facts is None:
                 raise RuntimeFailure(f"container {container_id} does not exist", "RunContainerError")
-            if facts.state == "running":
+            if facts.state != "created":
                 return
             place = {"snapshotter": self._snapshotter, "key": container_id}
             mounts = (await self._api.call("snapshot_mounts", place)).get("mounts", [])
@@ -480,8 +480,7 @@ def process_started_s(pid: int, now_s: float, proc: Path = Path("/proc")) -> flo
 def _lost(labels: Mapping[str, str], task: Mapping[str, Any] | None, now_s: float) -> specs.Ended | None:
     """The end of what has a log, and so was started, but neither runs nor is known how it ended: a host restarted."""
     if task is not None:
-        exited_s = now_s
-        return specs.Ended(int(task.get("exit_status", 0)), exited_s)
+        return specs.Ended(int(task.get("exit_status", 0)), seconds(task.get("exited_at")) or now_s)
     try:
         last_s = os.stat(labels.get(specs.LOG, "")).st_mtime
     except OSError:

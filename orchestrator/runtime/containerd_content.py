@@ -90,6 +90,8 @@ class Content:
     ) -> None:
         """Take in a blob; the engine refuses one whose digest or size is another. One that is here is fine."""
         reference = f"{self._api.namespace}-{next(self._refs)}-{wanted.digest}"
+        # A daemon before us may have left half of one under this name.
+        await self._api.maybe("abort_write", {"ref": reference})
         try:
             await self._write(reference, wanted, data, lease, labels or {})
         except ContainerdError as error:

@@ -273,14 +273,11 @@ class Tasks:
         except BaseException as error:
             self._supervisor.spawn(f"discard/{exec_id}", self._forgiving("delete_process", where))
             await streams.close()
-            raise self._exec_failure(container_id, error) from error
+            if isinstance(error, ContainerdError) and error.code in ("NOT_FOUND", "FAILED_PRECONDITION"):
+                raise RuntimeFailure(f"container {container_id} is not running") from error
+            raise
         self._supervisor.spawn(f"exec/{exec_id}", self._reap(where, ended))
         return exec_id, streams
-
-    def _exec_failure(self, container_id: str, error: BaseException) -> BaseException:
-        if isinstance(error, ContainerdError) and error.code in ("NOT_FOUND", "FAILED_PRECONDITION"):
-            return RuntimeFailure(f"container {container_id} is not running")
-        return error
 
     async def _reap(self, where: Mapping[str, Any], ended: asyncio.Future[int]) -> None:
         try:
