@@ -158,7 +158,8 @@ def _containers_finished(pod: Object) -> float | None:
     states = list(status.get("containerStatuses") or ())
     states += [s for s in status.get("initContainerStatuses") or () if s.get("name") in sidecars]
     ends = [((state.get("state") or {}).get("terminated") or {}).get("finishedAt") for state in states]
-    return max(map(seconds, ends)) if ends and all(ends) else None
+    known = [seconds(end) for end in ends if end]
+    return max(known) if known and len(known) == len(ends) else None
 
 
 def restarts(pods: Iterable[JobPod]) -> int:

@@ -70,13 +70,13 @@ class ResourceQuotaController:
         hard = quota["spec"].get("hard") or {}
         used: dict[str, str] = {}
         rows = self._limited(hard)
-        heard = all([self._watch(row) for row in rows])
+        heard = [self._watch(row) for row in rows]
         for row in rows:
             used |= await self._used(row, namespace, quota["spec"])
         wanted = plan(quota, used)
         if wanted is not None:
             await self._client.update(RESOURCEQUOTAS, wanted, subresource="status")
-        return None if heard else LOOK_AGAIN_S
+        return None if all(heard) else LOOK_AGAIN_S
 
     def _limited(self, hard: Iterable[str]) -> list[Resource]:
         """Rows whose objects the names are about, each kind once."""

@@ -76,15 +76,17 @@ class Events:
 
     async def run(self, after_break: Callable[[], Any]) -> None:
         """Subscribe for good; `after_break` is awaited before each subscription but the first."""
-        pause_s = RETRY_S[0]
+        pause_s, broken = RETRY_S[0], False
         while True:
             since_s = self._clock.monotonic_s()
             try:
                 await self._follow()
             except RuntimeFailure as error:
-                log.warning("containerd's events broke off", error=str(error))
+                if not broken:
+                    log.warning("containerd's events broke off", error=str(error))
+            broken = True
             if self._clock.monotonic_s() - since_s > SOUND_AFTER_S:
-                pause_s = RETRY_S[0]
+                pause_s, broken = RETRY_S[0], False
             for queue in list(self._listeners):
                 self._listeners.discard(queue)
                 if queue.full():

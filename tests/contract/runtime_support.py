@@ -87,9 +87,19 @@ def containerd_endpoint() -> Iterator[str]:
     if shutil.which("containerd") is None:
         _lacking("containerd is not installed")
     directory = Path(tempfile.mkdtemp(prefix="orcc", dir="/tmp"))
+    try:
+        with containerd_started(directory) as socket:
+            yield socket
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def containerd_started(directory: Path) -> Iterator[str]:
+    """A containerd whose root is below `directory`; what it ran runs on when it ends."""
     settings = directory / "config.toml"
     settings.write_text(_containerd_settings(directory))
-    with (directory / "log").open("wb") as output:
+    with (directory / "log").open("ab") as output:
         process = subprocess.Popen(
             ["containerd", "--config", str(settings)], stdout=output, stderr=output, start_new_session=True
         )
@@ -103,7 +113,6 @@ def containerd_endpoint() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _containerd_settings(directory: Path) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.base.clock import SystemClock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime import cgroups
 from orchestrator.runtime.containerd import ContainerdRuntime
 from orchestrator.runtime.docker import DockerRuntime
 from orchestrator.runtime.imagetar import Entry, build
@@ -29,7 +30,7 @@ from orchestrator.runtime.interface import (
 )
 from orchestrator.runtime.simulated import SimulatedRuntime
 from tests.contract.registry import PASSWORD, USER, serving
-from tests.contract.runtime_support import Pod, containerd_endpoint, docker_endpoint
+from tests.contract.runtime_support import Pod, containerd_endpoint, containerd_started, docker_endpoint
 from tests.images import BUSYBOX, TAG, busybox_archive
 
 MISSING = "127.0.0.1:1/nobody/nothing:7"
@@ -78,7 +79,9 @@ def containerd_place() -> Iterator[Place]:
         containerd_endpoint() as socket,
         tempfile.TemporaryDirectory(prefix="orcr", dir="/tmp") as name,
     ):
-        yield Place(socket, secrets.token_hex(3), Path(name))
+        place = Place(socket, secrets.token_hex(3), Path(name))
+        yield place
+        cgroups.remove(f"/orchestrator-{place.instance}")
 
 
 def containerd_at(place: Place, supervisor: Supervisor, instance: str = "") -> ContainerdRuntime:
@@ -534,6 +537,33 @@ async def test_a_restarted_daemon_goes_on_with_what_runs_on_containerd(
     await again.remove_sandbox(pod.sandbox_id)
     for other in (again, stranger):
         await other.close()
+
+
+async def test_what_happened_while_containerd_was_away_is_found_when_it_is_back(
+    containerd_place: Place, supervisor: Supervisor
+) -> None:
+    """With an engine of its own: the others' stays."""
+    with tempfile.TemporaryDirectory(prefix="orcc", dir="/tmp") as name:
+        directory = Path(name)
+        place = Place(f"{name}/c.sock", secrets.token_hex(3), directory)
+        with containerd_started(directory):
+            runtime = containerd_at(place, supervisor)
+            await runtime.connect()
+            await runtime.load_image(busybox_archive())
+            pod = await Pod(runtime, "web-0").open()
+            script = "echo before; while [ ! -e /go/on ]; do sleep 0.1; done; echo after; exit 5"
+            container_id = await pod.run("sh", "-c", script, mounts=[Mount(name, "/go")])
+        with pytest.raises(RuntimeUnavailable):
+            await runtime.inspect_container(container_id)
+        (directory / "on").touch()
+        await asyncio.sleep(0.5)
+        with containerd_started(directory):
+            assert await pod.ended(container_id) == 5
+            assert [data for _, data in await pod.output(container_id)] == [b"before", b"after"]
+            assert [sandbox.running for sandbox in await runtime.list_sandboxes()] == [True]
+            await runtime.remove_sandbox(pod.sandbox_id)
+            await runtime.close()
+            await asyncio.to_thread(cgroups.remove, f"/orchestrator-{place.instance}")
 
 
 async def test_an_engine_that_is_not_there_is_unavailable(supervisor: Supervisor) -> None:

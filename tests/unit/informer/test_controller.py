@@ -76,7 +76,9 @@ async def test_the_last_error_of_a_controller_is_the_only_one_shown(controller, 
     controller.script["bad"] = [ValueError("bug"), NotFound("gone")]
     controller.queue.add("bad")
     await clock.advance(0)
-    assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "ValueError"}) == clock.now_s()
+    assert (
+        REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "ValueError"}) == clock.now_s()
+    )
     await clock.advance(0.01)
     assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "ValueError"}) is None
     assert REGISTRY.get_sample_value(name, {"controller": "scripted", "reason": "NotFound"})

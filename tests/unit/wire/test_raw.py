@@ -34,7 +34,13 @@ def test_known_encodings() -> None:
 
 
 def test_fields_come_in_order_with_their_wire_types() -> None:
-    data = number_field(1, 7) + bytes_field(2, b"ab") + varint(3 << 3 | FIXED64) + b"12345678" + number_field(1, 8)
+    data = (
+        number_field(1, 7)
+        + bytes_field(2, b"ab")
+        + varint(3 << 3 | FIXED64)
+        + b"12345678"
+        + number_field(1, 8)
+    )
     found = [
         (number, wire, value if isinstance(value, int) else bytes(value))
         for number, wire, value in fields(memoryview(data))
