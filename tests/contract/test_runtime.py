@@ -539,11 +539,22 @@ async def test_a_restarted_daemon_goes_on_with_what_runs_on_containerd(
         await other.close()
 
 
+async def until_it_answers(runtime: Runtime) -> None:
+    """A connection that failed is tried again after a pause of up to a second."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await runtime.version()
+                return
+            except RuntimeUnavailable:
+                await asyncio.sleep(0.1)
+
+
 async def test_what_happened_while_containerd_was_away_is_found_when_it_is_back(
     containerd_place: Place, supervisor: Supervisor
 ) -> None:
     """With an engine of its own: the others' stays."""
-    with tempfile.TemporaryDirectory(prefix="orcc", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="orcc", dir="/tmp", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         place = Place(f"{name}/c.sock", secrets.token_hex(3), directory)
         with containerd_started(directory):
@@ -558,6 +569,7 @@ async def test_what_happened_while_containerd_was_away_is_found_when_it_is_back(
         (directory / "on").touch()
         await asyncio.sleep(0.5)
         with containerd_started(directory):
+            await until_it_answers(runtime)
             assert await pod.ended(container_id) == 5
             assert [data for _, data in await pod.output(container_id)] == [b"before", b"after"]
             assert [sandbox.running for sandbox in await runtime.list_sandboxes()] == [True]
