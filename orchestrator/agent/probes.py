@@ -224,7 +224,7 @@ def resolve_port(spec: Object, port: int | str) -> int:
     for known in spec.get("ports") or ():
         if known.get("name") == port:
             return int(known["containerPort"])
-    if port.isdigit():
+    if port.isdecimal():
         return int(port)
     raise ValueError(f"couldn't find port: {port!r}")
 

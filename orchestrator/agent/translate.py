@@ -145,9 +145,9 @@ def _refuse_root(own: Object, of_pod: Object, image_user: str) -> None:
     if user == 0:
         raise ConfigError("container's runAsUser breaks non-root policy")
     name = image_user.partition(":")[0]
-    if user is not None or (name.isdigit() and int(name) != 0):
+    if user is not None or (name.isdecimal() and int(name) != 0):
         return
-    if name.isdigit() or not name:
+    if name.isdecimal() or not name:
         raise ConfigError("container has runAsNonRoot and image will run as root")
     raise ConfigError(
         f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"

@@ -330,10 +330,10 @@ class Tasks:
 def signal_number(name: str) -> int:
     """`SIGTERM`, `TERM` or a number; SIGTERM where it is empty or unknown."""
     text = name.upper()
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     full = text if text.startswith("SIG") else f"SIG{text}"
     known = getattr(signal, full.replace("SIGRTMIN+", "SIGRTMIN"), None)
-    if full.startswith("SIGRTMIN+") and full[9:].isdigit():
+    if full.startswith("SIGRTMIN+") and full[9:].isdecimal():
         return int(signal.SIGRTMIN) + int(full[9:])
     return int(known) if isinstance(known, signal.Signals) else int(signal.SIGTERM)

@@ -37,10 +37,10 @@ def resolve(user: str, supplemental: Iterable[int], accounts: Accounts) -> Ident
     """`uid`, `name`, each with `:gid` or `:group`; empty is root. Raises `RuntimeFailure` for a name unknown."""
     name, _, group = (user or "0").partition(":")
     row = next((row for row in accounts.users if row[0] == name or row[2] == name), None)
-    if row is None and not name.isdigit():
+    if row is None and not name.isdecimal():
         raise RuntimeFailure(f"unable to find user {name}: no matching entries in passwd file")
     uid = int(row[2]) if row else int(name)
-    gid = _gid(group, accounts) if group else int(row[3]) if row else 0
+    gid = _gid(group, accounts) if group else int(row[3]) if row and row[3].isdecimal() else 0
     login = row[0] if row else ""
     member = {int(row[2]) for row in accounts.groups if login and login in row[3].split(",")}
     extra = (set() if group else member) | set(supplemental)
@@ -51,7 +51,7 @@ def _gid(group: str, accounts: Accounts) -> int:
     found = next((row for row in accounts.groups if row[0] == group), None)
     if found is not None:
         return int(found[2])
-    if group.isdigit():
+    if group.isdecimal():
         return int(group)
     raise RuntimeFailure(f"unable to find group {group}: no matching entries in group file")
 
@@ -63,7 +63,7 @@ def parse(passwd: str, group: str) -> Accounts:
 
 def _rows(text: str, fields: int) -> tuple[tuple[str, ...], ...]:
     rows = (tuple(line.strip().split(":")) for line in text.splitlines() if not line.startswith("#"))
-    return tuple(row for row in rows if len(row) >= fields and row[2].isdigit())
+    return tuple(row for row in rows if len(row) >= fields and row[2].isdecimal())
 
 
 def read(mounts: Iterable[Mapping[str, Any]]) -> Accounts:

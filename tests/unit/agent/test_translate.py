@@ -87,6 +87,7 @@ def test_users(own: Json, of_pod: Json, image_user: str, user: str) -> None:
         ({"runAsNonRoot": True}, "", "image will run as root"),
         ({"runAsNonRoot": True}, "0:0", "image will run as root"),
         ({"runAsNonRoot": True}, "nginx", r"non-numeric user \(nginx\)"),
+        ({"runAsNonRoot": True}, "²", r"non-numeric user \(²\)"),
         ({"seccompProfile": {"type": "Localhost", "localhostProfile": "x.json"}}, "", "x.json"),
     ],
 )

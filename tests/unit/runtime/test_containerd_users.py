@@ -32,7 +32,11 @@ def test_a_user_is_a_name_or_number_with_its_groups(
 
 @pytest.mark.parametrize(
     ("user", "words"),
-    [("nobody", "unable to find user nobody"), ("0:nogroup", "unable to find group nogroup")],
+    [
+        ("nobody", "unable to find user nobody"),
+        ("²", "unable to find user ²"),  # A digit to Unicode, and no number.
+        ("0:nogroup", "unable to find group nogroup"),
+    ],
 )
 def test_a_name_that_nobody_has_is_refused(user: str, words: str) -> None:
     with pytest.raises(RuntimeFailure, match=words):
