@@ -34,7 +34,6 @@ from orchestrator.informer.queue import WorkQueue
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 PAGE = 500
 LOOK_AGAIN_S = 1.0
-FIRST_LOOK_S = 0.1
 
 
 class CustomResourceDefinitionController:

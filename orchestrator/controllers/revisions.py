@@ -9,11 +9,8 @@ An owner is woken when one of its revisions goes, to make it again if it is need
 revision of one template, made by hand, stays until its owner reconciles anyway.
 """
 
-import hashlib
 from collections.abc import Callable, Collection
 from typing import Any
-
-import msgspec
 
 from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Item, Object
@@ -30,6 +27,7 @@ from orchestrator.controllers.objects import (
     without,
 )
 from orchestrator.controllers.selecting import orphan_index, orphans_for, selector_of
+from orchestrator.controllers.templates import template_hash
 from orchestrator.informer.cache import Informers
 
 HASH_LABEL = "controller-revision-hash"
@@ -37,7 +35,6 @@ HASH_LABEL = "controller-revision-hash"
 NAME_MAX = 223
 """Of the owner's name that goes into a revision's."""
 _DIRECTIVE = "$patch"
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class History:
@@ -134,7 +131,7 @@ def template_of(revision: Object) -> Object:
 def new_revision(resource: Resource, owner: Object, number: int, collisions: int, hash_label: str) -> Object:
     """Rule 3: the revision of the owner's template now; `hash_label` shall carry its hash."""
     meta, template = owner["metadata"], owner["spec"]["template"]
-    digest = content_hash([template, collisions])
+    digest = template_hash(template, collisions)
     labels = (template.get("metadata") or {}).get("labels") or {}
     metadata: Object = {
         "name": f"{meta['name'][:NAME_MAX]}-{digest}",
@@ -151,17 +148,6 @@ def new_revision(resource: Resource, owner: Object, number: int, collisions: int
         "data": _sorted(data_of(template)),
         "revision": number,
     }
-
-
-def content_hash(value: object) -> str:
-    """Ten letters that depend on a value's content, not on the order of its keys; they form no words."""
-    text = msgspec.json.encode(value, order="deterministic")
-    number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-    letters = []
-    for _ in range(10):
-        number, letter = divmod(number, len(_LETTERS))
-        letters.append(_LETTERS[letter])
-    return "".join(letters)
 
 
 def same(revision: Object, template: Object) -> bool:

@@ -1,6 +1,6 @@
-"""Pod templates of a Deployment and its ReplicaSets: when two are the same, and the name that one gives. Pure.
+"""Pod templates: when those of a Deployment and its ReplicaSet are the same, and the name that one gives. Pure.
 
-Called by `orchestrator.controllers.deployment` and its pure parts.
+Called by `orchestrator.controllers.deployment` and its pure parts; `revisions` takes its names from here too.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def without_hash(template: Object) -> Object:
 
 
 def template_hash(template: Object, collisions: int) -> str:
-    """Ten letters that depend on the template's content, not on the order of its keys."""
+    """Ten letters that depend on the template's content, not on the order of its keys; they form no words."""
     text = msgspec.json.encode([template, collisions], order="deterministic")
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     letters = []

@@ -26,7 +26,6 @@ ID = "orchestrator.internal/image-id"
 CHAIN = "orchestrator.internal/chain"
 SIZE = "orchestrator.internal/size"
 USER = "orchestrator.internal/user"
-ORIGIN = "orchestrator.internal/digest-of"
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
