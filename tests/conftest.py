@@ -14,7 +14,7 @@ ON_THE_HOST = (
     "e2e/",
     "contract/test_dataplane.py",
     "contract/test_runtime.py",
-    "unit/agent/test_volumes.py",
+    "unit/agent/volumes/test_podvolumes.py",
     "unit/cli/test_cleanup.py",
     "unit/store/test_full_disk.py",
 )

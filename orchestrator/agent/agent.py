@@ -10,17 +10,18 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator.agent import claimedvolumes, hostfacts
+from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
-from orchestrator.agent.feed import PodFeed
-from orchestrator.agent.images import Images
-from orchestrator.agent.node import NodeReporter, NodeSettings
-from orchestrator.agent.podfiles import DnsSettings
-from orchestrator.agent.pods import PodManager
-from orchestrator.agent.probes import Prober, Target
+from orchestrator.agent.images.pulling import Images
+from orchestrator.agent.node import hostfacts
+from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
+from orchestrator.agent.pods.feed import PodFeed
+from orchestrator.agent.pods.manager import PodManager
+from orchestrator.agent.pods.probes import Prober, Target
 from orchestrator.agent.simulated import NoVolumes
-from orchestrator.agent.volume_sources import Sources
-from orchestrator.agent.volumes import Volumes
+from orchestrator.agent.volumes import claimed as claimedvolumes
+from orchestrator.agent.volumes.podvolumes import Volumes
+from orchestrator.agent.volumes.sources import Sources
 from orchestrator.api.item import Object
 from orchestrator.api.resources import NODES, SERVICEACCOUNTS, Resource
 from orchestrator.base.clock import Clock

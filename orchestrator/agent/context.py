@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.agent.env import Fetch, PodFacts
-from orchestrator.agent.images import Images
-from orchestrator.agent.probes import Prober
+from orchestrator.agent.containers.env import Fetch, PodFacts
+from orchestrator.agent.images.pulling import Images
+from orchestrator.agent.pods.probes import Prober
 from orchestrator.api.item import Item, Object
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor

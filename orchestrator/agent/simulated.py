@@ -4,7 +4,7 @@ import ipaddress
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
-from orchestrator.agent.env import PodFacts
+from orchestrator.agent.containers.env import PodFacts
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container, Mount
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import structlog
 
 from orchestrator.agent.agent import Agent, AgentSettings
-from orchestrator.agent.api import AgentApi
-from orchestrator.agent.feed import NODE_INDEX, PodFeeds, node_index
-from orchestrator.agent.localvolumes import Home, LocalVolumes
-from orchestrator.agent.podfiles import DnsSettings
+from orchestrator.agent.api.routes import AgentApi
+from orchestrator.agent.containers.podfiles import DnsSettings
+from orchestrator.agent.pods.feed import NODE_INDEX, PodFeeds, node_index
 from orchestrator.agent.simulated import AddressesOnly
+from orchestrator.agent.volumes.local import Home, LocalVolumes
 from orchestrator.api.access import node
 from orchestrator.api.resources import PODS, SERVICES
 from orchestrator.assembly.certificates import AGENT_CLIENT, Certificates

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from orchestrator.agent.api import AgentApi
+from orchestrator.agent.api.routes import AgentApi
 from orchestrator.auth.authenticator import certificate_identity
 from orchestrator.base.clock import SystemClock, VirtualClock
 from orchestrator.base.tasks import Supervisor

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from orchestrator.agent.observed import HASH, Observed
-from orchestrator.agent.plan import Operation, Probed, Situation, plan
+from orchestrator.agent.pods.observed import HASH, Observed
+from orchestrator.agent.pods.plan import Operation, Probed, Situation, plan
 from orchestrator.agent.podspec import container_hash
 from orchestrator.runtime.interface import Container, Sandbox
 

@@ -16,8 +16,8 @@ import pytest
 
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.agent.agent import Agent, AgentSettings
-from orchestrator.agent.feed import NODE_INDEX, PodFeeds, node_index
-from orchestrator.agent.podfiles import DnsSettings
+from orchestrator.agent.containers.podfiles import DnsSettings
+from orchestrator.agent.pods.feed import NODE_INDEX, PodFeeds, node_index
 from orchestrator.agent.simulated import AddressesOnly
 from orchestrator.api.access import ADMIN, node
 from orchestrator.api.errors import NotFound

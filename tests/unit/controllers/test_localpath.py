@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.agent import claimedvolumes
-from orchestrator.agent.localvolumes import Home, LocalVolumes
+from orchestrator.agent.volumes import claimed as claimedvolumes
+from orchestrator.agent.volumes.local import Home, LocalVolumes
 from orchestrator.api.resources import (
     NODES,
     PERSISTENTVOLUMECLAIMS,

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from orchestrator.agent.localvolumes import Home, LocalVolumes
+from orchestrator.agent.volumes.local import Home, LocalVolumes
 from orchestrator.api.errors import ApiError
 from orchestrator.api.resources import (
     NODES,

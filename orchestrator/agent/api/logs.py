@@ -1,0 +1,79 @@
+"""Container logs as bytes: which incarnation, which lines, in the form that `kubectl logs` prints."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from orchestrator.agent import podspec
+from orchestrator.agent.pods.observed import Observed
+from orchestrator.api.errors import BadRequest, NotFound
+from orchestrator.runtime.interface import Container, LogLine, LogOptions, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class LogRequest:
+    """Options of one request for logs; `limit_bytes` of 0 means all, `stream` empty means both."""
+
+    previous: bool = False
+    timestamps: bool = False
+    limit_bytes: int = 0
+    stream: str = ""
+    options: LogOptions = LogOptions()  # noqa: RUF009  # frozen
+
+
+def parse(query: dict[str, str], now_s: float) -> LogRequest:
+    """From the query of the agent's API. Raises `BadRequest`."""
+    try:
+        tail = query.get("tailLines")
+        since_s = now_s - float(query["sinceSeconds"]) if "sinceSeconds" in query else 0.0
+        if query.get("sinceTime"):
+            since_s = podspec.seconds(query["sinceTime"])
+        return LogRequest(
+            previous=_flag(query, "previous"),
+            timestamps=_flag(query, "timestamps"),
+            limit_bytes=int(query.get("limitBytes", 0)),
+            stream=query.get("stream", "").lower(),
+            options=LogOptions(
+                follow=_flag(query, "follow"), tail_lines=int(tail) if tail else None, since_s=since_s
+            ),
+        )
+    except ValueError as error:
+        raise BadRequest(f"log options: {error}") from error
+
+
+def choose(seen: Observed, name: str, pod: str, *, previous: bool) -> Container:
+    """The incarnation whose log is asked for. Raises `BadRequest`, `NotFound` in Kubernetes' words."""
+    newest = seen.newest(name)
+    if newest is None:
+        raise BadRequest(f'container "{name}" in pod "{pod}" is waiting to start: ContainerCreating')
+    if not previous:
+        return newest
+    before = seen.previous(name)
+    if before is None:
+        raise NotFound(f'previous terminated container "{name}" in pod "{pod}" not found')
+    return before
+
+
+async def read(runtime: Runtime, container: Container, request: LogRequest) -> AsyncIterator[bytes]:
+    """The log's bytes, line by line, until its end or `limit_bytes`."""
+    left = request.limit_bytes or None
+    async with aclosing(runtime.logs(container.id, request.options)) as lines:  # type: ignore[type-var]
+        async for line in lines:
+            if request.stream in ("stdout", "stderr") and line.stream != request.stream:
+                continue
+            data = _format(line, request)
+            if left is not None:
+                data = data[:left]
+                left -= len(data)
+            yield data
+            if left == 0:
+                return
+
+
+def _format(line: LogLine, request: LogRequest) -> bytes:
+    data = line.data if line.partial else line.data + b"\n"
+    return f"{line.time} ".encode() + data if request.timestamps else data
+
+
+def _flag(query: dict[str, str], name: str) -> bool:
+    return query.get(name, "") in ("true", "1")

@@ -1,0 +1,58 @@
+"""Looking at the engine for one pod: everything after a start or a doubt, else only what an event named.
+
+Called by the pod's worker, which owns the `Observed` that is brought up to date here.
+"""
+
+from collections.abc import Iterable
+
+from orchestrator.agent import podspec
+from orchestrator.agent.context import Context
+from orchestrator.agent.pods.observed import Observed
+from orchestrator.api.item import Object
+from orchestrator.runtime.interface import Container, LogOptions, Runtime
+
+LOG_LINES = 80
+LOG_BYTES = 2048
+"""How much of its log stands in for the termination message of a failed container that wrote none."""
+
+
+async def everything(runtime: Runtime, pod_uid: str, seen: Observed) -> None:
+    """Bring `seen` up to date for everything that may still change or is not known in full."""
+    if seen.sandboxes:
+        await _sandboxes(runtime, pod_uid, seen)
+    for container in seen.all_containers():
+        if container.state != "exited" or not container.finished_s:
+            await _container(runtime, container.id, seen)
+
+
+async def only(runtime: Runtime, pod_uid: str, ids: Iterable[str], seen: Observed) -> None:
+    """Bring these containers and sandboxes up to date, those of them that are known."""
+    sandboxes = {sandbox.id for sandbox in seen.sandboxes}
+    for known_id in ids:
+        if known_id in sandboxes:
+            await _sandboxes(runtime, pod_uid, seen)
+        elif seen.find(known_id) is not None:
+            await _container(runtime, known_id, seen)
+
+
+async def _sandboxes(runtime: Runtime, pod_uid: str, seen: Observed) -> None:
+    listed = [sandbox for sandbox in await runtime.list_sandboxes() if sandbox.pod_uid == pod_uid]
+    seen.sandboxes = sorted(listed, key=lambda sandbox: -sandbox.attempt)
+
+
+async def _container(runtime: Runtime, container_id: str, seen: Observed) -> None:
+    fresh = await runtime.inspect_container(container_id)
+    if fresh is None:
+        seen.drop(container_id)
+    else:
+        seen.replace(fresh)
+
+
+async def last_words(context: Context, pod: Object, container: Container) -> str:
+    """The termination message of a container that has ended: its file, else by policy the end of its log."""
+    text = await context.volumes.last_words(container)
+    spec = podspec.find_container(pod, container.name) or {}
+    if text or container.exit_code == 0 or spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        return text
+    lines = [line.data async for line in context.runtime.logs(container.id, LogOptions(tail_lines=LOG_LINES))]
+    return b"\n".join(lines)[-LOG_BYTES:].decode(errors="replace")

@@ -1,0 +1,268 @@
+"""desired × observed → the next operation for one pod. Pure.
+
+Rules, in order:
+1. A pod that is being deleted, past its deadline or finished stops: containers with grace, then the sandbox.
+2. Containers need a running sandbox; a dead one is followed by a fresh one, in which everything starts anew.
+3. Init containers run one after the other, each to success; a sidecar only has to have started.
+4. A running container whose liveness or startup probe failed, or whose image changed, is stopped.
+5. A container that is not there is started; one that has ended is started again as the restart policy says,
+   after its back-off.
+6. When no regular container will run again, sidecars stop, then the sandbox; dead containers stay for their
+   logs and exit codes until the pod is deleted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.agent import podspec
+from orchestrator.agent.pods.observed import HASH, Observed
+from orchestrator.api.item import Object
+from orchestrator.runtime.interface import Container
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSandbox:
+    """Make the pod's namespaces; `attempt` counts from 0."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    """Create and start the next incarnation of `container`, an element of the pod's spec."""
+
+    container: Object
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    """Stop one incarnation, with a word why for the event. `grace_s` is the failed probe's own, if it has one."""
+
+    container_id: str
+    name: str
+    why: str
+    grace_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopPod:
+    """Stop everything and take the network away. `remove` also removes what the engine keeps."""
+
+    remove: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before this time (seconds since the epoch); infinity means until something happens."""
+
+    until_s: float
+
+
+Operation = CreateSandbox | StartContainer | StopContainer | StopPod | Wait
+FOREVER = Wait(float("inf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probes say of one running container. Without a probe all is well."""
+
+    started: bool = True
+    ready: bool = True
+    failed: str = ""
+    """Why it must be stopped: the liveness or startup probe gave up. Empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything that decides. `due_s(name)` is when a container may start again (0: at once)."""
+
+    pod: Object
+    seen: Observed
+    now_s: float
+    probed: Mapping[str, Probed]
+    due_s: Callable[[str], float]
+
+    def probe(self, container: Container) -> Probed:
+        return self.probed.get(container.id, Probed())
+
+
+def plan(now: Situation) -> Operation:
+    """The one next operation. The caller carries it out, looks again and asks again."""
+    pod, seen = now.pod, now.seen
+    if podspec.is_deleting(pod):
+        return StopPod(remove=True)
+    if deadline_passed(pod, now.now_s) or podspec.is_finished(pod):
+        return StopPod(remove=False) if _anything_alive(seen) else FOREVER
+    if is_done(pod, seen):
+        return _end(pod, seen)
+    if seen.live_sandbox is None:
+        newest = seen.sandbox
+        return CreateSandbox(newest.attempt + 1 if newest else 0)
+    operation = _next_init(now) or _next_regular(now)
+    if isinstance(operation, Wait):
+        return Wait(min(operation.until_s, _deadline_s(pod, now.now_s)))
+    return operation
+
+
+def is_done(pod: Object, seen: Observed) -> bool:
+    """Whether no regular container will ever run again."""
+    if failed_init(pod, seen) is not None:
+        return True
+    finals = [_final(pod, spec, seen.newest(spec["name"])) for spec in podspec.containers(pod)]
+    return bool(finals) and all(finals)
+
+
+def failed_init(pod: Object, seen: Observed) -> Container | None:
+    """The init container whose failure ends the pod, if there is one."""
+    for spec in podspec.init_containers(pod):
+        container = seen.newest(spec["name"])
+        if container is None or container.state != "exited" or container.exit_code == 0:
+            continue
+        if not podspec.is_sidecar(spec) and not restarts(pod, spec, container):
+            return container
+    return None
+
+
+def deadline_passed(pod: Object, now_s: float) -> bool:
+    """Whether `activeDeadlineSeconds` is over; it counts from the status's start time."""
+    return now_s >= _deadline_s(pod, now_s)
+
+
+def _deadline_s(pod: Object, now_s: float) -> float:
+    """When the pod's time is over; of a pod that has no start time yet, as if it started now."""
+    allowed_s = pod["spec"].get("activeDeadlineSeconds")
+    if allowed_s is None:
+        return float("inf")
+    started = (pod.get("status") or {}).get("startTime")
+    return (podspec.seconds(started) if started else now_s) + float(allowed_s)
+
+
+def restarts(pod: Object, spec: Object, container: Container) -> bool:
+    """Whether a container is started again after this end: by its own rules and policy, else by the pod's."""
+    if podspec.is_ephemeral(pod, spec["name"]):
+        return False
+    for rule in spec.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        if (container.exit_code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
+            return bool(rule.get("action") == "Restart")
+    policy = spec.get("restartPolicy") or podspec.restart_policy(pod)
+    if podspec.is_init(pod, spec["name"]) and not podspec.is_sidecar(spec):
+        return policy != "Never" and container.exit_code != 0
+    return policy == "Always" or (policy == "OnFailure" and container.exit_code != 0)
+
+
+def inits_done(pod: Object, seen: Observed) -> bool:
+    """Whether every init container of the current sandbox has done its part."""
+    if any(seen.in_sandbox(spec["name"]) for spec in podspec.containers(pod)):
+        return True
+    return all(
+        podspec.is_sidecar(spec) or _succeeded(seen.in_sandbox(spec["name"]))
+        for spec in podspec.init_containers(pod)
+    )
+
+
+def _final(pod: Object, spec: Object, container: Container | None) -> bool:
+    return container is not None and container.state == "exited" and not restarts(pod, spec, container)
+
+
+def _succeeded(container: Container | None) -> bool:
+    return container is not None and container.state == "exited" and container.exit_code == 0
+
+
+def _anything_alive(seen: Observed) -> bool:
+    return seen.live_sandbox is not None or bool(seen.running())
+
+
+def _end(pod: Object, seen: Observed) -> Operation:
+    return StopPod(remove=False) if _anything_alive(seen) else FOREVER
+
+
+def _next_init(now: Situation) -> Operation | None:
+    """The operation that init containers and sidecars call for; None when regular containers may go on."""
+    passed = any(now.seen.in_sandbox(spec["name"]) for spec in podspec.containers(now.pod))
+    for spec in podspec.init_containers(now.pod):
+        container = now.seen.in_sandbox(spec["name"])
+        if podspec.is_sidecar(spec):
+            operation = _keep_running(now, spec, container)
+            if operation is not None and not (passed and isinstance(operation, Wait)):
+                return operation
+        elif not passed and not _succeeded(container):
+            return _run_once(now, spec, container)
+    return None
+
+
+def _run_once(now: Situation, spec: Object, container: Container | None) -> Operation:
+    if container is not None and container.state == "running":
+        return _failed(now, spec, container) or FOREVER
+    return _start(now, spec)
+
+
+def _failed(now: Situation, spec: Object, container: Container) -> StopContainer | None:
+    """The operation that a failed liveness or startup probe calls for."""
+    probe = now.probe(container)
+    if not probe.failed:
+        return None
+    told = spec.get("livenessProbe" if probe.started else "startupProbe") or {}
+    return StopContainer(container.id, spec["name"], probe.failed, told.get("terminationGracePeriodSeconds"))
+
+
+def _keep_running(now: Situation, spec: Object, container: Container | None) -> Operation | None:
+    if container is None or container.state != "running":
+        return _start(now, spec)
+    if stop := _failed(now, spec, container):
+        return stop
+    return None if now.probe(container).started else FOREVER
+
+
+def _next_regular(now: Situation) -> Operation:
+    waits = [FOREVER]
+    for spec in (*podspec.containers(now.pod), *_ephemeral(now.pod)):
+        operation = _regular(now, spec)
+        if isinstance(operation, Wait):
+            waits.append(operation)
+        else:
+            return operation
+    return min(waits, key=lambda wait: wait.until_s)
+
+
+def _ephemeral(pod: Object) -> list[Object]:
+    return list(pod["spec"].get("ephemeralContainers") or ())
+
+
+def _regular(now: Situation, spec: Object) -> Operation:
+    container = now.seen.in_sandbox(spec["name"])
+    if container is None:
+        previous = now.seen.newest(spec["name"])
+        if previous is not None and _final(now.pod, spec, previous):
+            return FOREVER
+        return _start(now, spec)
+    if container.state == "running":
+        return _running(now, spec, container)
+    if container.state == "exited" and not restarts(now.pod, spec, container):
+        return FOREVER
+    return _start(now, spec)
+
+
+def _running(now: Situation, spec: Object, container: Container) -> Operation:
+    made_from = container.annotations.get(HASH)
+    if made_from and made_from != podspec.container_hash(spec):
+        why = f"Container {spec['name']} definition changed, will be restarted"
+        return StopContainer(container.id, spec["name"], why)
+    return _failed(now, spec, container) or FOREVER
+
+
+def _start(now: Situation, spec: Object) -> Operation:
+    due_s = now.due_s(spec["name"])
+    if due_s > now.now_s:
+        return Wait(due_s)
+    newest = now.seen.newest(spec["name"])
+    if newest is None:
+        return StartContainer(spec, _lost_attempts(now.pod, spec["name"]))
+    return StartContainer(spec, newest.attempt if newest.state == "created" else newest.attempt + 1)
+
+
+def _lost_attempts(pod: Object, name: str) -> int:
+    """Where counting goes on when somebody removed the container from the engine."""
+    written = podspec.written_status(pod, name)
+    return int(written.get("restartCount", 0)) + 1 if written.get("containerID") else 0

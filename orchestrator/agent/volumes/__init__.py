@@ -1,0 +1,1 @@
+"""What pods see below their mount points: made, kept up to date, taken away."""
