@@ -25,6 +25,7 @@ from orchestrator.api.times import seconds, timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers import jobmetrics
 from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.objects import (
     controller_index,
@@ -138,6 +139,7 @@ class CronJobController:
         wanted = new_job(cron_job, start_s)
         try:
             job = await self._client.create(JOBS, wanted, namespace)
+            jobmetrics.SKEW_S.observe(max(0.0, self._clock.now_s() - start_s))
             text = f"Created job {job['metadata']['name']}"
             self._recorder.event(cron_job, "Normal", "SuccessfulCreate", text)
         except AlreadyExists:
@@ -211,7 +213,7 @@ def plan(cron_job: Object, jobs: list[Object], gone: set[str], now_s: float) -> 
         text = f'unparseable schedule: "{spec["schedule"]}" : {error}'
         return Plan(status, [*notes, ("Warning", "UnparseableSchedule", text)])
     notes += _zone_notes(spec["schedule"])
-    due = Due.of(schedule, zone, _earliest_s(cron_job), now_s)
+    due = Due.of(schedule, zone, _earliest_s(cron_job), now_s, spec.get("startingDeadlineSeconds"))
     if due is None:
         text = f"invalid schedule: {spec['schedule']} : time difference between two schedules is less than 1 second"
         return Plan(status, [*notes, ("Warning", "InvalidSchedule", text)])
@@ -228,7 +230,7 @@ def _start(cron_job: Object, status: Object, notes: list[Note], due: "Due", now_
         when = format_datetime(datetime.fromtimestamp(at_s, UTC))
         notes.append(("Warning", "MissSchedule", f"Missed scheduled time to start a job: {when}"))
         return Plan(status, notes, look_again_s=again_s)
-    if due.missed > _MISSED_MAX and deadline_s is None:
+    if due.missed > _MISSED_MAX:
         text = (
             "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         )
@@ -313,15 +315,23 @@ class Due:
     next_s: float
 
     @staticmethod
-    def of(schedule: cron.Line | cron.Every, zone: tzinfo, earliest_s: float, now_s: float) -> "Due | None":
-        """Times after `earliest_s`; None for a schedule that never comes true."""
+    def of(
+        schedule: cron.Line | cron.Every,
+        zone: tzinfo,
+        earliest_s: float,
+        now_s: float,
+        deadline_s: float | None = None,
+    ) -> "Due | None":
+        """Times after `earliest_s`; None for a schedule that never comes true. Only those within the deadline, if
+        there is one, are missed."""
         first = schedule.next_after(earliest_s, zone)
         second = schedule.next_after(first, zone) if first is not None else None
         if first is None or second is None:
             return None
         if now_s < first:
             return Due(None, 0, first)
-        missed = int((now_s - first) / max(1.0, second - first)) + 1
+        since = first if deadline_s is None else max(first, now_s - deadline_s)
+        missed = int((now_s - since) / max(1.0, second - first)) + 1
         latest = _latest(schedule, zone, first, now_s)
         following = schedule.next_after(latest, zone)
         return Due(latest, missed, following) if following is not None else None

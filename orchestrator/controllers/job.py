@@ -26,6 +26,7 @@ from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
+from orchestrator.controllers import jobmetrics
 from orchestrator.controllers.claim import claim
 from orchestrator.controllers.freshness import LAG_S, Freshness
 from orchestrator.controllers.jobcount import (
@@ -71,6 +72,8 @@ class Changes:
     removed: frozenset[str] = frozenset()
     """Uids of those that were deleted and shall not count."""
     failure: Failure | None = None
+    action: str = "tracking"
+    """As the metrics name it."""
 
 
 class JobController:
@@ -96,7 +99,7 @@ class JobController:
         self._pods.add_index("controller", controller_index)
         self._pods.add_index("job", job_index)
         self._pods.add_index("job-orphan", orphan_index)
-        self._jobs.on_change(lambda old, new: self._spacing.wake(key_of(new or old)))  # type: ignore[arg-type]
+        self._jobs.on_change(self._job_changed)
         self._pods.on_change(self._pod_changed)
 
     async def reconcile(self, key: str) -> float | None:
@@ -116,13 +119,19 @@ class JobController:
         self._spacing.looked(key)
         try:
             pods = await self._claimed(key, item)
-            return LAG_S if pods is None else await self._look(key, item.object, pods)
+            return LAG_S if pods is None else await self._timed_look(key, item.object, pods)
         except NotFound:
             return None  # The Job went meanwhile.
 
     # ── Waking ──────────────────────────────────────────────────────────────────────────────────────────
 
+    def _job_changed(self, old: Item | None, new: Item | None) -> None:
+        if old is None and new is not None:
+            jobmetrics.job_seen(new)
+        self._spacing.wake(key_of(new or old))  # type: ignore[arg-type]
+
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
+        jobmetrics.pod_changed(old, new)
         for item in (old, new):
             if item is None or (item is old and old is new):
                 continue
@@ -227,17 +236,26 @@ class JobController:
 
     # ── One round ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def _look(self, key: str, job: Object, items: list[Item]) -> float | None:
+    async def _timed_look(self, key: str, job: Object, items: list[Item]) -> float | None:
+        changes, since_s, ok = Changes(), self._clock.monotonic_s(), False
+        try:
+            again_s = await self._look(key, job, items, changes)
+            ok = True
+            return again_s
+        finally:
+            jobmetrics.synced(job["spec"], ok, changes.action, self._clock.monotonic_s() - since_s)
+
+    async def _look(self, key: str, job: Object, items: list[Item], changes: Changes) -> float | None:
         now_s = self._clock.now_s()
         want = wanted(job["spec"])
         gone = self._control.gone(key, items)
         pods = [job_pod(item, want, gone) for item in items]
         count = tally(job.get("status") or {}, want, pods, self._failures.get(key, Failures()))
-        target, changes, steps = ending(job, count, now_s), Changes(), Steps()
+        target, steps = ending(job, count, now_s), Steps()
         goes_on = target is None and "deletionTimestamp" not in job["metadata"]
         if goes_on:
             steps = plan(count, now_s)
-            changes = await self._change(key, job, count, steps)
+            await self._change(key, job, count, steps, changes)
         if target is None:
             target = complete(count, len(count.active) + changes.made - len(changes.removed))
         await self._count(key, job, count, target, changes, goes_on)
@@ -246,32 +264,37 @@ class JobController:
         left_s = deadline_s(job, now_s) if target is None else None
         return min((wait_s for wait_s in (steps.look_again_s, left_s) if wait_s is not None), default=None)
 
-    async def _change(self, key: str, job: Object, count: Tally, steps: Steps) -> Changes:
+    async def _change(self, key: str, job: Object, count: Tally, steps: Steps, changes: Changes) -> None:
         """Make and delete pods."""
         if steps.delete:
-            return await self._remove(key, job, steps.delete)
+            await self._remove(key, job, steps.delete, changes)
+            return
         new: list[Object] = []
         if steps.number:
             new = [plain_pod(job)] * steps.number
         elif steps.indexes:
             new = indexed_pods(job, steps.indexes, replaced_counts(count, steps.indexes))
-        changes = Changes()
+        refused = 0
 
         async def make(pod: Object) -> ApiError | None:
+            nonlocal refused
             error = await self._control.create_one(key, job, pod)
             changes.made += error is None
+            refused += error is not None
             return error
 
+        if new:
+            changes.action = "pods_created"
         error = await slow_start([partial(make, pod) for pod in new])
         changes.failure = Failure("FailedCreate", error) if error is not None else None
-        return changes
+        jobmetrics.created(job["spec"], job.get("status") or {}, changes.made, refused)
 
-    async def _remove(self, key: str, job: Object, pods: list[JobPod]) -> Changes:
+    async def _remove(self, key: str, job: Object, pods: list[JobPod], changes: Changes) -> None:
         """Delete pods that shall not count: their finalizer goes first."""
+        changes.action = "pods_deleted"
         await self._release(key, [pod.item for pod in pods if pod.tracked])
-        failure = await self._control.delete(key, job, [pod.item for pod in pods])
-        gone = self._control.gone(key, [pod.item for pod in pods])
-        return Changes(removed=frozenset(gone), failure=failure)
+        changes.failure = await self._control.delete(key, job, [pod.item for pod in pods])
+        changes.removed = frozenset(self._control.gone(key, [pod.item for pod in pods]))
 
     async def _count(
         self, key: str, job: Object, count: Tally, target: Object | None, changes: Changes, goes_on: bool
@@ -283,6 +306,7 @@ class JobController:
         kept = [pod for pod in count.pods if pod.uid not in changes.removed]
         first = account(status, job, replace(count, pods=kept), target, numbers)
         job = await self._write_status(key, job, first.status)
+        jobmetrics.judged(handled(count, first.release))
         self._failures[key] = count.failures
         if target is not None:
             await self._stop(key, job, count.active)
@@ -305,6 +329,7 @@ class JobController:
             return job
         written = await self._client.update(JOBS, with_value(job, ("status",), new), subresource="status")
         self._freshness.wrote(key, self._jobs, written)
+        jobmetrics.status_written(job["spec"], old, new)
         for kind, reason, message in news(job["spec"], old, new):
             self._recorder.event(job, kind, reason, message)
         return written
@@ -341,6 +366,13 @@ def replaced_counts(count: Tally, indexes: list[int]) -> dict[int, tuple[int, in
             counts = count.verdicts[pod.uid].counts
             found[index] = (pod.index_failures + counts, pod.index_ignored + (not counts))
     return found
+
+
+def handled(count: Tally, released: Iterable[JobPod]) -> list[str]:
+    """Actions of the rules that decided about failed pods, each pod once: not those that were noted before."""
+    noted = count.uncounted["failed"]
+    failed = (pod for pod in released if pod.failed and pod.uid not in noted)
+    return [count.verdicts[pod.uid].action for pod in failed if pod.uid in count.verdicts]
 
 
 def counters(count: Tally, target: Object | None, changes: Changes) -> dict[str, int]:

@@ -39,6 +39,15 @@ def cron_job(schedule="*/5 * * * *", *, last="", active=(), **spec) -> Object:
         (cron_job("@every 7m"), "2026-03-01T00:30:00Z", "2026-03-01T00:28:00Z", 60.0, []),
         (cron_job(startingDeadlineSeconds=20), "2026-03-01T00:05:10Z", "2026-03-01T00:05:00Z", 60.0, []),
         (cron_job(startingDeadlineSeconds=20), "2026-03-01T00:06:00Z", "", 60.0, ["MissSchedule"]),
+        # With a deadline only what is within it can be too much.
+        (
+            cron_job("* * * * *", startingDeadlineSeconds=600),
+            "2026-03-05T00:01:00Z", "2026-03-05T00:01:00Z", 60.0, [],
+        ),
+        (
+            cron_job("* * * * *", startingDeadlineSeconds=86400),
+            "2026-03-05T00:01:00Z", "2026-03-05T00:01:00Z", 60.0, ["TooManyMissedTimes"],
+        ),
         (cron_job(suspend=True), "2026-03-01T00:06:00Z", "", None, []),
         (cron_job(timeZone="Nowhere/Land"), "2026-03-01T00:06:00Z", "", None, ["UnknownTimeZone"]),
         (cron_job("nonsense"), "2026-03-01T00:06:00Z", "", None, ["UnparseableSchedule"]),
