@@ -11,8 +11,9 @@ from orchestrator.agent import podspec
 from orchestrator.agent.containers import translate
 from orchestrator.agent.containers.env import ConfigError, container_env
 from orchestrator.agent.context import Context
+from orchestrator.agent.images import texts
+from orchestrator.agent.images.keyring import pull_credentials
 from orchestrator.agent.images.pulling import Failed, Pulling, Ready
-from orchestrator.agent.images.secrets import pull_auths
 from orchestrator.agent.pods import hooks
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Probed, StopContainer, restarts
@@ -27,7 +28,11 @@ CONFIG_RETRY_S = 5.0
 KEPT_DEAD = 1
 """Dead incarnations kept per container beside the newest, for `logs --previous`."""
 AFTER_FAILED_HOOK_S = 2.0
-_IMAGE_EVENTS = {"ErrImageNeverPull": "ErrImageNeverPull", "InvalidImageName": "InspectFailed"}
+_IMAGE_EVENTS = {
+    "ErrImageNeverPull": "ErrImageNeverPull",
+    "InvalidImageName": "InspectFailed",
+    "ImageInspectError": "InspectFailed",
+}
 """Reasons of the events for images that nobody tries to pull."""
 
 
@@ -200,12 +205,15 @@ class Operations:
     async def _image(self, pod: Object, container: Object) -> Image | Hold:
         """The image, or what holds it up."""
         context, reference = self._context, container["image"]
-        auths = await pull_auths(pod, reference, context.fetch)
+        found = await pull_credentials(pod, reference, context.fetch)
+        if found.missing:
+            text = texts.missing_secrets(found.missing)
+            context.recorder.event(pod, "Warning", "FailedToRetrieveImagePullSecret", text)
         policy = container.get("imagePullPolicy", "")
-        state = await context.images.ensure(reference, policy, pod["metadata"]["uid"], auths)
+        state = await context.images.ensure(reference, policy, pod["metadata"]["uid"], found.credentials)
         match state:
-            case Ready(image, pulled_s):
-                context.recorder.event(pod, "Normal", "Pulled", _pulled(reference, image, pulled_s))
+            case Ready(image):
+                context.recorder.event(pod, "Normal", "Pulled", texts.pulled(reference, state))
                 return image
             case Pulling(after):
                 context.recorder.event(pod, "Normal", "Pulling", f'Pulling image "{reference}"')
@@ -263,11 +271,3 @@ class Operations:
 def shortened(hold: Hold) -> Hold:
     """A hold on an image pull that has ended: due now."""
     return replace(hold, until_s=0.0) if hold.until_s == float("inf") else hold
-
-
-def _pulled(reference: str, image: Image, pulled_s: float) -> str:
-    if pulled_s < 0:
-        return f'Container image "{reference}" already present on machine'
-    return (
-        f'Successfully pulled image "{reference}" in {pulled_s:.3f}s. Image size: {image.size_bytes} bytes.'
-    )

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from orchestrator.agent.images.keyring import Credential
 from orchestrator.agent.images.pulling import Failed, Images, ImageState, Pulling, Ready, default_policy
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime.interface import Image, RegistryAuth
+from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth
 from orchestrator.runtime.simulated import SimulatedRuntime
 
 
@@ -18,9 +19,16 @@ class Counting(SimulatedRuntime):
     pulls = 0
     hold: asyncio.Event | None = None
     broken = False
+    wanted = ""
+    """The user that the registry lets in; empty lets everybody."""
+    takes_s = 0.0
 
     async def pull(self, reference: str, auth: RegistryAuth | None = None) -> Image:
         self.pulls += 1
+        if self.takes_s:
+            await self._clock.sleep(self.takes_s)
+        if self.wanted and (auth is None or auth.username != self.wanted):
+            raise ImageNotFound("access denied")
         if self.hold is not None:
             await self.hold.wait()
         if self.broken:
@@ -36,16 +44,20 @@ class Node:
         self.woken: list[str] = []
         self.images = Images(self.runtime, self.clock, self.supervisor, self.woken.append)
 
-    async def ensure(self, reference: str, policy: str = "IfNotPresent", pod: str = "p1") -> ImageState:
-        return await self.images.ensure(reference, policy, pod)
+    async def ensure(
+        self, reference: str, policy: str = "IfNotPresent", pod: str = "p1", *credentials: Credential
+    ) -> ImageState:
+        return await self.images.ensure(reference, policy, pod, credentials)
 
-    async def settled(self, reference: str, policy: str = "IfNotPresent", pod: str = "p1") -> ImageState:
+    async def settled(
+        self, reference: str, policy: str = "IfNotPresent", pod: str = "p1", *credentials: Credential
+    ) -> ImageState:
         """As a worker asks: again when it is woken."""
-        state = await self.ensure(reference, policy, pod)
+        state = await self.ensure(reference, policy, pod, *credentials)
         if isinstance(state, Pulling):
             await self.clock.advance(0)
             assert pod in self.woken
-            state = await self.ensure(reference, policy, pod)
+            state = await self.ensure(reference, policy, pod, *credentials)
         return state
 
 
@@ -168,3 +180,35 @@ async def test_a_pull_that_ends_unheard_of_is_begun_again(node: Node) -> None:
     assert node.woken == ["p1"]
     node.runtime.broken = False
     assert isinstance(await node.settled("demo:1", "Always"), Ready)
+
+
+def credential(name: str) -> Credential:
+    return Credential(RegistryAuth("r.io", name, "p"), f"ns/{name}/1")
+
+
+async def test_a_pod_with_the_right_login_does_not_wait_for_one_with_the_wrong(node: Node) -> None:
+    node.runtime.wanted = "good"
+    assert isinstance(await node.settled("r.io/a:1", "Always", "p1", credential("bad")), Failed)
+    assert isinstance(await node.settled("r.io/a:1", "Always", "p2", credential("good")), Ready)
+    assert isinstance(await node.ensure("r.io/a:1", "Always", "p1", credential("bad")), Failed)
+
+
+async def test_what_was_pulled_with_a_login_asks_the_next_pod_for_one(node: Node) -> None:
+    node.runtime.wanted = "good"
+    assert isinstance(await node.settled("r.io/a:1", "Always", "p1", credential("good")), Ready)
+    assert isinstance(await node.ensure("r.io/a:1", "IfNotPresent", "p2", credential("good")), Ready)
+    assert isinstance(await node.settled("r.io/a:1", "IfNotPresent", "p3"), Failed)
+    never = await node.ensure("r.io/a:1", "Never", "p4")
+    assert isinstance(never, Failed) and never.reason == "ErrImageNeverPull"
+    assert "proper credentials" in never.message
+
+
+async def test_pulls_one_after_the_other_tell_how_long_they_waited(node: Node) -> None:
+    node.images = Images(node.runtime, node.clock, node.supervisor, node.woken.append, pulls_max=1)
+    node.runtime.takes_s = 3.0
+    for name in ("a:1", "b:1"):
+        await node.ensure(name, "Always", name)
+    await node.clock.advance(3)
+    await node.clock.advance(3)
+    second = await node.ensure("b:1", "Always", "b:1")
+    assert isinstance(second, Ready) and (second.pulled_s, second.waited_s) == (3.0, 3.0)
