@@ -18,7 +18,9 @@ from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.manager import PodManager
 from orchestrator.agent.pods.probes import Prober, Target
+from orchestrator.agent.pods.worker import PodWorker
 from orchestrator.agent.simulated import NoVolumes
+from orchestrator.agent.stats.collector import Collector
 from orchestrator.agent.volumes import claimed as claimedvolumes
 from orchestrator.agent.volumes.podvolumes import Volumes
 from orchestrator.agent.volumes.sources import Sources
@@ -86,6 +88,7 @@ class Agent:
         self.ready = False
 
     @property
+        self.stats = Collector(runtime, self._workers, settings.directory, clock, self._supervisor)
     def runtime(self) -> Runtime:
         return self._runtime
 
@@ -147,6 +150,9 @@ class Agent:
     def _volumes(self) -> PodVolumes:
         if self._settings.simulated:
             return NoVolumes()
+    def _workers(self) -> list[PodWorker]:
+        return self.manager.workers() if self.manager is not None else []
+
         sources = Sources(self._fetch, self._request_token, self._clock)
         return Volumes(self._settings.directory / "pods", sources, self._settings.dns)
 

@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from orchestrator.runtime.interface import (
     Image,
     LogLine,
     LogOptions,
+    Places,
     RegistryAuth,
     RuntimeEvent,
     RuntimeFailure,
@@ -49,6 +50,8 @@ from orchestrator.runtime.interface import (
     Stats,
     Streams,
 )
+from orchestrator.runtime.members import members
+from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +93,8 @@ class ContainerdRuntime:
         self._snapshotter = SNAPSHOTTERS[0]
         self._images = ContainerdImages(self._api, self._snapshotter)
         self._oom = oom.OomScores()
+        self._store: Path | None = None
+        self._usage = UsageReader()
         self._facts: specs.HostFacts | None = None
         self._accounts: dict[str, containerd_users.Accounts] = {}
         self._prepared: dict[str, tuple[Mapping[str, str], list[Any]]] = {}
@@ -122,9 +127,12 @@ class ContainerdRuntime:
     async def _choose_snapshotter(self) -> str:
         """The first of ours that came up in this engine."""
         answer = await self._api.call("plugins", {"filters": ["type==io.containerd.snapshotter.v1"]})
-        sound = {plugin["id"] for plugin in answer.get("plugins", ()) if "init_err" not in plugin}
+        plugins = answer.get("plugins", ())
+        sound = {plugin["id"]: plugin for plugin in plugins if "init_err" not in plugin}
         for name in SNAPSHOTTERS:
             if name in sound:
+                root = sound[name].get("exports", {}).get("root", "")
+                self._store = Path(root).parent if root else None
                 return name
         raise RuntimeUnavailable(f"containerd has none of the snapshotters {', '.join(SNAPSHOTTERS)}")
 
@@ -423,6 +431,23 @@ class ContainerdRuntime:
         if task is None or task.get("status", 0) != specs.RUNNING:
             return None
         return await asyncio.to_thread(cgroups.read, int(task["pid"]))
+
+    async def usage(
+        self, containers: Sequence[Container], shared: Collection[str] = (), *, detail: bool = False
+    ) -> Reading:
+        return await asyncio.to_thread(self._usage.read, members(containers, shared), detail=detail)
+
+    async def places(self, container_id: str) -> Places:
+        labels = await self._labels(container_id)
+        if labels is None:
+            return Places()
+        answer = await self._api.maybe(
+            "snapshot_mounts", {"snapshotter": self._snapshotter, "key": container_id}
+        )
+        return Places(specs.upper_directory((answer or {}).get("mounts", ())), Path(labels[specs.LOG]).parent)
+
+    async def image_store(self) -> Path | None:
+        return self._store
 
     def events(self) -> AsyncIterator[RuntimeEvent]:
         return self._events.listen()

@@ -363,6 +363,17 @@ def container_from_record(
     )
 
 
+def upper_directory(mounts: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Where a container's own files lie, by the mounts of its snapshot: the upper layer, or a whole copy."""
+    for mount in mounts:
+        for option in mount.get("options", ()):
+            if option.startswith("upperdir="):
+                return Path(option.removeprefix("upperdir="))
+        if mount.get("type") == "bind" and mount.get("source"):
+            return Path(mount["source"])
+    return None
+
+
 def ended_of(labels: Labels) -> Ended | None:
     """What the record says about the end; None where it says nothing that can be read."""
     try:

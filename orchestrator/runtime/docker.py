@@ -9,7 +9,8 @@ one engine don't see each other. Owner: the agent.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ from orchestrator.runtime.interface import (
     ImageNotFound,
     LogLine,
     LogOptions,
+    Places,
     RegistryAuth,
     RuntimeEvent,
     RuntimeFailure,
@@ -44,6 +46,8 @@ from orchestrator.runtime.interface import (
     Stats,
     Streams,
 )
+from orchestrator.runtime.members import members
+from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +79,8 @@ class DockerRuntime:
         self._images = DockerImages(self._engine)
         self._oom = oom.OomScores()
         self._cgroup_driver = "cgroupfs"
+        self._root: Path | None = None
+        self._usage = UsageReader()
         self._start_slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._sandbox_labels: dict[str, dict[str, str]] = {}
         self._netns_paths: dict[str, str] = {}
@@ -85,6 +91,7 @@ class DockerRuntime:
         await self._engine.connect()
         facts = await self._engine.call("GET", "info")
         self._cgroup_driver = facts.get("CgroupDriver", "cgroupfs")
+        self._root = Path(facts["DockerRootDir"]) if facts.get("DockerRootDir") else None
         self._oom.floor = oom.floor(self._engine.peer_pid())
         if await self._images.find(pause.TAG) is None:
             await self._images.load(pause.image())
@@ -373,6 +380,18 @@ class DockerRuntime:
         if container is None or container.state != "running":
             return None
         return await asyncio.to_thread(cgroups.read, container.pid)
+
+    async def usage(
+        self, containers: Sequence[Container], shared: Collection[str] = (), *, detail: bool = False
+    ) -> Reading:
+        return await asyncio.to_thread(self._usage.read, members(containers, shared), detail=detail)
+
+    async def places(self, container_id: str) -> Places:
+        facts = await self._inspect(container_id)
+        return docker_specs.places(facts) if facts is not None else Places()
+
+    async def image_store(self) -> Path | None:
+        return self._root
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         """Asked again after a break it also tells what the engine still remembers of the gap."""

@@ -8,9 +8,10 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Sandbox, SandboxSpec
+from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Places, Sandbox, SandboxSpec
 from orchestrator.runtime.oom import OomScores
 from orchestrator.runtime.pause import TAG as PAUSE_TAG
 
@@ -197,6 +198,13 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "ReadOnly": mount.read_only,
         "BindOptions": {"Propagation": PROPAGATIONS[mount.propagation]},
     }
+
+
+def places(facts: Mapping[str, Any]) -> Places:
+    """Where a container's files lie, by its inspection; only overlayfs tells what it wrote."""
+    upper = ((facts.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir", "")
+    log = facts.get("LogPath") or ""
+    return Places(Path(upper) if upper else None, Path(log).parent if log else None)
 
 
 def cgroup_parent(path: str, driver: str) -> str:

@@ -5,12 +5,13 @@ removed without a trace. All operations may run twice: stopping what is stopped,
 starting what runs all succeed. A failed call raises `RuntimeFailure` with the engine's words.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from orchestrator.base.errors import OrchestratorError
 
+from orchestrator.runtime.usage import Reading
 
 class RuntimeFailure(OrchestratorError):
     """The engine refused or failed. `reason` is a Kubernetes reason such as `CreateContainerError`."""
@@ -243,6 +244,15 @@ class Runtime(Protocol):
     """`docker`, `containerd` or `simulated`; node status names `<name>://<version>`."""
 
     async def connect(self) -> None:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Directories of one container on this host's disks; None where there is none, or it can't be measured."""
+
+    rootfs: Path | None = None
+    """What it wrote above its image."""
+    logs: Path | None = None
+
+
         """Reach the engine and make the pause image available. Raises `RuntimeUnavailable`."""
 
     async def close(self) -> None:
@@ -308,3 +318,15 @@ class Runtime(Protocol):
 
     def events(self) -> AsyncIterator[RuntimeEvent]:
         """Changes from now on; ends (or raises `RuntimeUnavailable`) when the engine goes away."""
+    async def usage(
+        self, containers: Sequence[Container], shared: Collection[str] = (), *, detail: bool = False
+    ) -> Reading:
+        """What these use now, all at once; who does not run is left out. `shared` are the uids of pods whose
+        network is the host's; `detail` adds what is not CPU, memory and processes."""
+
+    async def places(self, container_id: str) -> Places:
+        """Where its files lie; of an absent one, nowhere."""
+
+    async def image_store(self) -> Path | None:
+        """The directory of images and writable layers, None without one on this host."""
+

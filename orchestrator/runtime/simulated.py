@@ -8,13 +8,15 @@ Owner: the agent of a simulated node, or a test.
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime import simulated_usage
 from orchestrator.runtime.interface import (
     Container,
     ContainerSpec,
@@ -22,6 +24,7 @@ from orchestrator.runtime.interface import (
     ImageNotFound,
     LogLine,
     LogOptions,
+    Places,
     RegistryAuth,
     RuntimeEvent,
     RuntimeFailure,
@@ -34,6 +37,7 @@ from orchestrator.runtime.interface import (
 from orchestrator.runtime.references import is_image_id, parse
 from orchestrator.runtime.simulated_program import Step, program
 from orchestrator.runtime.simulated_streams import Output, SimulatedStreams
+from orchestrator.runtime.usage import Reading
 
 EVENTS_WAITING_MAX = 65_536
 LOG_LINES_MAX = 10_000
@@ -318,8 +322,27 @@ class SimulatedRuntime:
         running = self._containers.get(container_id)
         if running is None or running.facts.state != "running":
             return None
-        ran_s = self._clock.now_s() - running.facts.started_s
-        return Stats(cpu_ns=int(ran_s * 1e6), memory_usage_bytes=1 << 20, memory_working_set_bytes=1 << 20)
+        used = simulated_usage.usage(running.spec, self._clock.now_s() - running.facts.started_s)
+        return Stats(used.cpu_ns, used.memory_bytes, used.working_set_bytes)
+
+    async def usage(
+        self, containers: Sequence[Container], shared: Collection[str] = (), *, detail: bool = False
+    ) -> Reading:
+        now_s, reading = self._clock.now_s(), Reading()
+        for container in containers:
+            running = self._containers.get(container.id)
+            if running is not None and running.facts.state == "running":
+                ran_s = max(0.0, now_s - running.facts.started_s)
+                reading.containers[container.id] = simulated_usage.usage(running.spec, ran_s)
+                if container.pod_uid not in shared:
+                    reading.networks[container.pod_uid] = simulated_usage.network(ran_s)
+        return reading
+
+    async def places(self, container_id: str) -> Places:
+        return Places()
+
+    async def image_store(self) -> Path | None:
+        return None
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         listener: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue(EVENTS_WAITING_MAX)

@@ -36,6 +36,9 @@ class PodManager:
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod by its name."""
         found = None
+    def workers(self) -> list[PodWorker]:
+        return list(self._workers.values())
+
         for worker in self._workers.values():
             metadata = worker.pod["metadata"]
             if metadata["name"] == name and metadata["namespace"] == namespace:

@@ -1,0 +1,1 @@
+"""What the node, its pods and their containers use: collected here, told by the agent's API and to eviction."""
