@@ -7,6 +7,7 @@ starting what runs all succeed. A failed call raises `RuntimeFailure` with the e
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from orchestrator.base.errors import OrchestratorError
