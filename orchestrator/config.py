@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.agent import settings as node
+from orchestrator.agent.eviction import thresholds
 from orchestrator.base.errors import StartupError
 from orchestrator.store.settings import LogSettings
 
@@ -17,6 +19,8 @@ DEFAULT_CONFIG_FILE = Path("/etc/orchestrator/config.toml")
 
 
 _LOG = LogSettings()
+_IMAGES = node.ImageSettings()
+_KUBELET = node.KubeletSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,29 @@ class Config:
     agent_port: int = 10250
     local_path_dir: str = ""
     """Where volumes of the class `local-path` lie; empty takes `volumes` in `data_dir`."""
+    node_labels: tuple[str, ...] = ()
+    """Further labels of the node, `key=value`."""
+    register_taints: tuple[str, ...] = ()
+    """Taints that a new node gets, `key=value:Effect`."""
+    max_pods: int = _KUBELET.max_pods
+    kube_reserved: tuple[str, ...] = ()
+    system_reserved: tuple[str, ...] = ()
+    """What pods don't get of the node, `resource=quantity`."""
+    eviction_hard: tuple[str, ...] = thresholds.HARD
+    eviction_soft: tuple[str, ...] = ()
+    eviction_soft_grace_period: tuple[str, ...] = ()
+    eviction_minimum_reclaim: tuple[str, ...] = ()
+    eviction_max_pod_grace_period: int = _KUBELET.eviction.grace_max_s
+    eviction_pressure_transition_period: int = int(_KUBELET.eviction.transition_s)
+    """As a kubelet has them; see `eviction.thresholds`."""
+    image_gc_high_threshold: int = _IMAGES.gc_high
+    image_gc_low_threshold: int = _IMAGES.gc_low
+    image_minimum_gc_age: int = int(_IMAGES.min_age_s)
+    image_maximum_gc_age: int = int(_IMAGES.max_age_s)
+    serialize_image_pulls: bool = False
+    max_parallel_image_pulls: int = _IMAGES.pulls_max
+    image_pull_credentials_verification: str = _IMAGES.verify
+    image_pull_credentials_allowlist: tuple[str, ...] = ()
     no_agent: bool = False
     simulated_nodes: int = 0
     runtime: str = "auto"
@@ -95,6 +122,7 @@ class Config:
         _choice(self.store, "store", ("log", "etcd"))
         self._check_etcd()
         self.log_settings()
+        self.kubelet_settings()
         if self.local_path_dir and not Path(self.local_path_dir).is_absolute():
             raise StartupError(
                 f"local_path_dir {self.local_path_dir!r} is no absolute path.", "Write it from the root on."
@@ -115,6 +143,38 @@ class Config:
             history_s=float(self.store_history_s),
             history_bytes=self.store_history_bytes,
             history_memory_bytes=self.store_history_memory_bytes,
+        )
+
+    def kubelet_settings(self) -> node.KubeletSettings:
+        """What the settings say about this host's node. Raises `StartupError` for one that can't be used."""
+        if self.max_pods < 1:
+            raise StartupError(f"max_pods is {self.max_pods}.", "Give a number above 0.")
+        return node.KubeletSettings(
+            labels=node.labels_of(self.node_labels),
+            taints=node.taints_of(self.register_taints),
+            max_pods=self.max_pods,
+            reserved=tuple(
+                node.reserved_of(getattr(self, name), name) for name in ("kube_reserved", "system_reserved")
+            ),
+            images=node.ImageSettings(
+                gc_high=self.image_gc_high_threshold,
+                gc_low=self.image_gc_low_threshold,
+                min_age_s=self.image_minimum_gc_age,
+                max_age_s=self.image_maximum_gc_age,
+                pulls_max=1 if self.serialize_image_pulls else self.max_parallel_image_pulls,
+                verify=self.image_pull_credentials_verification,
+                verify_allowlist=self.image_pull_credentials_allowlist,
+            ),
+            eviction=node.EvictionSettings(
+                thresholds=thresholds.parse(
+                    self.eviction_hard,
+                    self.eviction_soft,
+                    self.eviction_soft_grace_period,
+                    self.eviction_minimum_reclaim,
+                ),
+                grace_max_s=self.eviction_max_pod_grace_period,
+                transition_s=self.eviction_pressure_transition_period,
+            ),
         )
 
     def _check_etcd(self) -> None:
