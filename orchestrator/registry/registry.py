@@ -67,7 +67,8 @@ class Registry:
         self.virtual = VirtualObjects()
 
     async def close(self) -> None:
-        """End the timers of open watches and the indexes. May be called twice."""
+        """End the timers of open watches, the indexes, and writes that wait for a quota. May be called twice."""
+        await self._writer.close()
         await self._watches.stop()
         await self._indexes.stop()
 

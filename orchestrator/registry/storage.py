@@ -2,7 +2,7 @@
 time to live. The only module of the registry that calls the store."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from orchestrator.api import errors
 from orchestrator.api.errors import ApiError
@@ -103,6 +103,16 @@ class Storage:
     async def transact(self, txn: Txn) -> TxnResult:
         try:
             return await self._store.transact(txn)
+        except LeaseNotFoundError as error:
+            self._leases.clear()
+            raise api_error(error) from error
+        except StoreError as error:
+            raise api_error(error) from error
+
+    async def transact_many(self, txns: Sequence[Txn]) -> list[TxnResult]:
+        """See `Store.transact_many`."""
+        try:
+            return await self._store.transact_many(txns)
         except LeaseNotFoundError as error:
             self._leases.clear()
             raise api_error(error) from error

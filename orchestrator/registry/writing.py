@@ -129,11 +129,15 @@ class Writer:
         self._fields = FieldManagers(schemas, clock)
         self._strategies = strategies
         self._admission = admission
-        self._charging = Charging(storage, admission.ledger)
+        self._charging = Charging(storage, admission.ledger, clock)
         self._clock = clock
         self._rng = rng
         self._apart = apart
         self._turns = Turns()
+
+    async def close(self) -> None:
+        """End what writes by itself. May be called twice."""
+        await self._charging.close()
 
     def rows_changed(self, gone: Iterable[Resource], rows: Iterable[Resource]) -> None:
         """The table's handler: nothing is kept for rows that went or are served otherwise."""

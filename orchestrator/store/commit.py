@@ -23,12 +23,14 @@ from msgspec import Struct
 
 from orchestrator.store.files import finish
 from orchestrator.store.interface import (
+    PREVIOUS,
     Event,
     NoSpaceError,
     StoppedError,
     StoreError,
     Txn,
     TxnResult,
+    following,
 )
 from orchestrator.store.log import Log, Position
 from orchestrator.store.record import Record, frees
@@ -197,7 +199,7 @@ class Committer:
 
     def _admit(self, works: Sequence[Txn | Bookkeeping]) -> asyncio.Future[list[TxnResult]]:
         staging = self._staging
-        outcomes = [staging.stage(work) for work in works]
+        outcomes = self._staged(works)
         records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
         future: asyncio.Future[list[TxnResult]] = self._loop.create_future()
         if records or any(map(staging.touches, works)):
@@ -208,6 +210,20 @@ class Committer:
                 [self._unchanged(outcome) for outcome in outcomes if not isinstance(outcome, Record)]
             )
         return future
+
+    def _staged(self, works: Sequence[Txn | Bookkeeping]) -> list[Record | Unchanged]:
+        """Each decided on top of those before it."""
+        stage, made = self._staging.stage, dict[str, int]()
+        outcomes = []
+        for work in works:
+            if not isinstance(work, Txn):
+                outcomes.append(stage(work))
+                continue
+            outcome = stage(following(work, made))
+            outcomes.append(outcome)
+            revision = outcome.revision if isinstance(outcome, Record) else PREVIOUS
+            made.update((step.key, revision) for step in work.operations)
+        return outcomes
 
     def _enqueue(self, request: Request, records: Sequence[Record], size_bytes: int) -> None:
         """Have `request` in the next batch that has room; it is answered when that is on disk."""
@@ -317,7 +333,7 @@ class Committer:
 
     def _decide_again(self, request: Request) -> None:
         """`request` was decided on top of what failed, and nobody was told."""
-        outcomes = [self._staging.stage(work) for work in request.works]
+        outcomes = self._staged(request.works)
         records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
         size_bytes = sum(record.size_bytes for record in records)
         self._enqueue(Request(request.works, outcomes, request.future, request.alone), records, size_bytes)

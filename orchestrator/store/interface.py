@@ -7,7 +7,7 @@
   duplicates, or ends with `CompactedError` (R is below the floor) or `SlowWatcherError` (it fell behind).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -92,8 +92,16 @@ class Event(Struct, frozen=True, gc=False):
     previous: Entry | None
 
 
+PREVIOUS = -1
+"""As the revision of a comparison, in `transact_many`: see `Compare`."""
+
+
 class Compare(Struct, frozen=True, gc=False):
-    """Holds when the key's last write has this revision; 0 means that the key is absent."""
+    """Holds when the key's last write has this revision; 0 means that the key is absent.
+
+    `PREVIOUS` holds when the last write is that of the transaction before it in the same call that writes the key.
+    So several can build upon each other without waiting for each other's revision.
+    """
 
     key: str
     revision: int
@@ -118,6 +126,17 @@ class Txn(Struct, frozen=True, gc=False):
 
     compares: tuple[Compare, ...]
     operations: tuple[Put | Delete, ...]
+
+
+def following(txn: Txn, made: Mapping[str, int]) -> Txn:
+    """`txn` with the revisions that it follows; `made` are those of the call's writes so far, 0 or less for none."""
+    if all(compare.revision != PREVIOUS for compare in txn.compares):
+        return txn
+    compares = (
+        Compare(compare.key, made.get(compare.key) or PREVIOUS) if compare.revision == PREVIOUS else compare
+        for compare in txn.compares
+    )
+    return Txn(tuple(compares), txn.operations)
 
 
 class TxnResult(Struct, frozen=True, gc=False):

@@ -16,6 +16,7 @@ from orchestrator.store.etcd.api import EtcdApi
 from orchestrator.store.etcd.engine import EtcdStore
 from orchestrator.store.etcd.keys import Keys
 from orchestrator.store.interface import (
+    PREVIOUS,
     CompactedError,
     Compare,
     Delete,
@@ -194,6 +195,28 @@ async def test_many_transactions_succeed_or_fail_by_themselves(store: Store) -> 
     results = await store.transact_many([put("/a", at=0), put("/a", at=0), put("/b", at=0)])
     assert [result.succeeded for result in results] == [True, False, True]
     assert {results[0].revision, results[2].revision} == {store.revision - 1, store.revision}
+
+
+async def test_what_builds_on_the_transaction_before_it_shares_its_fate(store: Store) -> None:
+    def counted(key: str, at: int, count_at: int, count: bytes) -> Txn:
+        return Txn((Compare(key, at), Compare("/count", count_at)), (Put(key, b"v"), Put("/count", count)))
+
+    await store.transact(put("/taken"))
+    first = [
+        counted("/a", 0, 0, b"1"),
+        counted("/b", 0, PREVIOUS, b"2"),
+        counted("/taken", 0, PREVIOUS, b"3"),
+    ]
+    results = await store.transact_many([*first, counted("/c", 0, PREVIOUS, b"4")])
+    assert [result.succeeded for result in results] == [True, True, False, False]
+    assert [set(result.failed) for result in results[2:]] == [{"/taken"}, {"/count"}]
+    assert (await store.get("/count")).value == b"2"  # type: ignore[union-attr]
+    # Nobody before it, and somebody who came in between.
+    assert not (await store.transact(counted("/d", 0, PREVIOUS, b"5"))).succeeded
+    head = (await store.get("/count")).revision  # type: ignore[union-attr]
+    between = [counted("/d", 0, head, b"3"), put("/count", b"x", at=head), counted("/e", 0, PREVIOUS, b"4")]
+    results = await store.transact_many(between)
+    assert [result.succeeded for result in results] == [True, False, False]
 
 
 async def test_range_is_sorted_and_paged_at_one_revision(store: Store) -> None:

@@ -20,6 +20,7 @@ from orchestrator.store.etcd.freshness import Freshness
 from orchestrator.store.etcd.keys import Keys
 from orchestrator.store.etcd.maintenance import Maintenance
 from orchestrator.store.interface import (
+    PREVIOUS,
     CompactedError,
     Entry,
     NoSpaceError,
@@ -30,6 +31,7 @@ from orchestrator.store.interface import (
     TxnResult,
     UnavailableError,
     UnknownOutcomeError,
+    following,
 )
 from orchestrator.store.sealing import Sealer, SealError
 from orchestrator.store.slices import sliced
@@ -181,12 +183,19 @@ class EtcdStore:
         "One sync" is therefore etcd's doing: what arrives while its log is being synced shares the next one.
         """
         last: dict[str, asyncio.Task[TxnResult]] = {}
+        writers: dict[str, asyncio.Task[TxnResult]] = {}
         tasks: list[asyncio.Task[TxnResult]] = []
         for number, txn in enumerate(txns):
             names = {step.key for step in (*txn.compares, *txn.operations)}
             before = {last[name] for name in names if name in last}
-            task = self._supervisor.spawn(f"transaction-{number}", self._after(before, txn))
+            follows = {
+                compare.key: writers[compare.key]
+                for compare in txn.compares
+                if compare.revision == PREVIOUS and compare.key in writers
+            }
+            task = self._supervisor.spawn(f"transaction-{number}", self._after(before, follows, txn))
             tasks.append(task)
+            writers.update((step.key, task) for step in txn.operations)
             last.update(dict.fromkeys(names, task))
         results = await asyncio.gather(*tasks, return_exceptions=True)
         return [_unless_failed(result) for result in results]
@@ -355,10 +364,22 @@ class EtcdStore:
                 f"etcd gave no answer, the write may have been made: {error}"
             ) from error
 
-    async def _after(self, before: set[asyncio.Task[TxnResult]], txn: Txn) -> TxnResult:
+    async def _after(
+        self,
+        before: set[asyncio.Task[TxnResult]],
+        follows: dict[str, asyncio.Task[TxnResult]],
+        txn: Txn,
+    ) -> TxnResult:
         if before:
             await asyncio.wait(before)
-        return await self.transact(txn)
+        made = {key: _revision_of(writer) for key, writer in follows.items()}
+        return await self.transact(following(txn, made))
+
+
+def _revision_of(writer: asyncio.Task[TxnResult]) -> int:
+    """Of its write; `PREVIOUS` when it wrote nothing."""
+    made = not writer.cancelled() and writer.exception() is None and writer.result().succeeded
+    return writer.result().revision if made else PREVIOUS
 
 
 def _unless_failed(result: TxnResult | BaseException) -> TxnResult:

@@ -86,6 +86,52 @@ async def test_no_race_exceeds_a_quota(started: Any) -> None:
     assert await _used(started) == {"configmaps": "0", "count/secrets": "3"}
 
 
+async def test_many_writers_share_rounds_and_a_taken_name_takes_nothing(started: Any) -> None:
+    """Whoever is charged on top of a write that fails is charged anew, and refused only for what is there."""
+    await _quota(started, {"configmaps": "40"})
+    await started.create(CONFIGMAPS, {"metadata": {"name": "x3"}})
+    await started.settle()
+    before = started.store.revision
+
+    async def make(number: int) -> str:
+        try:
+            await started.create(CONFIGMAPS, {"metadata": {"name": f"x{number % 45}"}})
+        except (AlreadyExists, Forbidden) as error:
+            return error.reason
+        return "made"
+
+    ends = await asyncio.gather(*(make(number) for number in range(90)))
+    assert ends.count("made") == 39
+    assert len(await started.list(CONFIGMAPS)) == 40 and (await _used(started)) == {"configmaps": "40"}
+    assert started.store.revision == before + 39
+    await asyncio.gather(*(started.client.delete(CONFIGMAPS, f"x{n}", "default") for n in (3,)))
+    assert (await _used(started)) == {"configmaps": "39"}
+
+
+async def test_who_goes_away_while_in_line_keeps_nobody(started: Any) -> None:
+    await _quota(started, {"configmaps": "40"})
+    creating = [
+        asyncio.ensure_future(started.create(CONFIGMAPS, {"metadata": {"name": f"x{n}"}})) for n in range(20)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in creating[::2]:
+        task.cancel()
+    ends = await asyncio.gather(*creating, return_exceptions=True)
+    assert [end["metadata"]["name"] for end in ends[1::2]] == [f"x{n}" for n in range(1, 20, 2)]  # type: ignore[index,call-overload]
+    await started.settle()
+    assert (await _used(started)) == {"configmaps": str(len(await started.list(CONFIGMAPS)))}
+
+
+async def test_charging_leaves_the_owners_of_a_quotas_fields(started: Any) -> None:
+    await _quota(started, {"configmaps": "40"})
+    key = RESOURCEQUOTAS.key("default", "q")
+    owners = (await started.store.get(key)).item.whole["metadata"]["managedFields"]
+    assert owners
+    await started.create(CONFIGMAPS, {"metadata": {"name": "a"}})
+    assert (await started.store.get(key)).item.whole["metadata"]["managedFields"] == owners
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_usage_is_what_there_is_after_any_history(started: Any, seed: int) -> None:
     """Makers, removers and an owner who changes the limit, all at once; `used` never lies below what there is."""
