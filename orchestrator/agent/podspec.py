@@ -107,7 +107,9 @@ def whole(quantity: str | int | float | None) -> int:
 def qos_class(pod: Object) -> str:
     """Guaranteed, Burstable or BestEffort, as documented."""
     guaranteed, any_set = True, False
-    for container in (*containers(pod), *init_containers(pod)):
+    # Resources of the pod itself decide for all of its containers.
+    of_pod = [pod["spec"]] if pod["spec"].get("resources") else None
+    for container in of_pod or (*containers(pod), *init_containers(pod)):
         asked, limits = requests(container, "requests"), requests(container, "limits")
         any_set = any_set or any(name in asked or name in limits for name in ("cpu", "memory"))
         for name in ("cpu", "memory"):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from orchestrator.base.errors import OrchestratorError
-
 from orchestrator.runtime.usage import Reading
+
 
 class RuntimeFailure(OrchestratorError):
     """The engine refused or failed. `reason` is a Kubernetes reason such as `CreateContainerError`."""
@@ -51,6 +51,9 @@ class SandboxSpec:
     ipc: Literal["pod", "host"] = "pod"
     sysctls: Mapping[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    """Below the instance's own cgroup, such as `burstable/podUID`; a path from the root begins with a slash."""
+    runtime_handler: str = ""
+    """Of a RuntimeClass: which of the engine's OCI runtimes runs the containers; empty is its default."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,6 +83,29 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the host in a container. `permissions` are letters of `rwm`."""
+
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class PodCgroup:
+    """The cgroup that holds all containers of a pod: a path as `SandboxSpec.cgroup_parent`; 0 limits nothing."""
+
+    path: str
+    cpu_shares: int = 2
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 100_000
+    memory_limit_bytes: int = 0
+    pids_limit: int = 0
+    hugepage_limits: tuple[tuple[int, int], ...] = ()
+    """(size of a page, limit), both in bytes, of each size that the pod may use; the others are shut."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """cgroup settings; 0 or None leaves the engine's default."""
 
@@ -104,6 +130,12 @@ class Security:
     drop_capabilities: tuple[str, ...] = ()
     seccomp: str = ""
     """Empty takes the engine's default profile; `unconfined`; or the JSON text of a profile."""
+    apparmor: str = ""
+    """Empty takes the engine's default where the kernel has AppArmor; `unconfined`; or the name of a profile."""
+    unmasked: bool = False
+    """Nothing of /proc and /sys is hidden or made read-only."""
+    strict_groups: bool = False
+    """The image's own group memberships of the user don't count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +154,11 @@ class ContainerSpec:
     env: Sequence[tuple[str, str]] = ()
     working_dir: str = ""
     mounts: Sequence[Mount] = ()
+    devices: Sequence[Device] = ()
+    cgroup: PodCgroup | None = None
+    """The pod's cgroup, made when its first container is; None takes the sandbox's without limits."""
+    target_id: str = ""
+    """A container of the sandbox whose processes this one sees; empty takes the sandbox's setting."""
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
     stdin: bool = False
@@ -208,6 +245,15 @@ class LogOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Directories of one container on this host's disks; None where there is none, or it can't be measured."""
+
+    rootfs: Path | None = None
+    """What it wrote above its image."""
+    logs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Cumulative CPU and current memory of one container."""
 
@@ -245,15 +291,6 @@ class Runtime(Protocol):
     """`docker`, `containerd` or `simulated`; node status names `<name>://<version>`."""
 
     async def connect(self) -> None:
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Directories of one container on this host's disks; None where there is none, or it can't be measured."""
-
-    rootfs: Path | None = None
-    """What it wrote above its image."""
-    logs: Path | None = None
-
-
         """Reach the engine and make the pause image available. Raises `RuntimeUnavailable`."""
 
     async def close(self) -> None:
@@ -280,6 +317,12 @@ class Places:
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM (or the image's signal), SIGKILL after `grace_s`; returns when it has ended."""
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        """Change CPU and memory of a running container; 0 leaves what is in force, and so does everything else.
+
+        One that does not run is left as it is. Raises `RuntimeFailure` with the engine's words.
+        """
 
     async def remove_container(self, container_id: str) -> None:
         """Remove, killing it first when it runs."""
@@ -312,13 +355,20 @@ class Places:
 
     async def list_images(self) -> list[Image]: ...
 
+    async def mount_image(self, image_id: str, target: str) -> None:
+        """Show the files of an image at the directory `target`, read-only; the image stays until that ends.
+
+        Raises `RuntimeFailure`, `OSError`.
+        """
+
+    async def unmount_image(self, target: str) -> None:
+        """End that."""
+
     async def remove_image(self, image_id: str) -> None: ...
 
     async def stats(self, container_id: str) -> Stats | None:
         """Usage now, or None when it does not run."""
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
-        """Changes from now on; ends (or raises `RuntimeUnavailable`) when the engine goes away."""
     async def usage(
         self, containers: Sequence[Container], shared: Collection[str] = (), *, detail: bool = False
     ) -> Reading:
@@ -331,3 +381,5 @@ class Places:
     async def image_store(self) -> Path | None:
         """The directory of images and writable layers, None without one on this host."""
 
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        """Changes from now on; ends (or raises `RuntimeUnavailable`) when the engine goes away."""

@@ -18,7 +18,7 @@ from orchestrator.base.errors import OrchestratorError
 Fetch = Callable[[Resource, str, str], Awaitable[Object]]
 """(resource, namespace, name) → object; raises `NotFound`."""
 
-_REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
+_REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 
 
 class ConfigError(OrchestratorError):
@@ -189,13 +189,13 @@ def _escape(value: str) -> str:
 
 
 def resource_value(pod: Object, container: Object, reference: Object, facts: PodFacts) -> str:
-    """`limits.cpu` and its like, divided and rounded up; without a limit the node's allocatable."""
+    """`limits.cpu` and its like, divided and rounded up; without a limit the pod's, else the node's allocatable."""
     named = reference.get("containerName")
     target = (podspec.find_container(pod, named) if named else container) or container
     kind, _, name = reference["resource"].partition(".")
     value = podspec.requests(target, kind).get(name)
     if value is None and kind == "limits":
-        value = facts.node_allocatable.get(name)
+        value = podspec.requests(pod["spec"], "limits").get(name) or facts.node_allocatable.get(name)
     divisor = reference.get("divisor") or "1"
     divisor = "1" if str(divisor) == "0" else divisor
     amount, unit = podspec.milli(value or "0"), max(1, podspec.milli(divisor))

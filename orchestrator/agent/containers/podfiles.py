@@ -4,11 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.agent import podspec
-from orchestrator.agent.containers.translate import hostname
+from orchestrator.agent.containers import naming
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Mount
 
+NAMESERVERS_MAX = 3
 SEARCH_MAX = 32
+SEARCH_CHARS_MAX = 2048
+HOSTS = Path("/etc/hosts")
+MANAGED = "# Kubernetes-managed hosts file"
+LOCAL_HOSTS = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::0\tip6-localnet",
+    "fe00::0\tip6-mcastprefix",
+    "fe00::1\tip6-allnodes",
+    "fe00::2\tip6-allrouters",
+)
 MESSAGE_BYTES_MAX = 4096
 
 
@@ -39,7 +51,28 @@ class Resolv:
 
 
 def resolv_conf(pod: Object, dns: DnsSettings) -> str:
-    """By `dnsPolicy`, with `dnsConfig` added."""
+    """By `dnsPolicy`, with `dnsConfig` added, cut to what resolvers take."""
+    return _fitting(_wanted(pod, dns)).text()
+
+
+def dns_problems(pod: Object, dns: DnsSettings) -> list[str]:
+    """What had to be left out of resolv.conf, in a kubelet's words for the event `DNSConfigForming`."""
+    wanted, problems = _wanted(pod, dns), []
+    applied = _fitting(wanted)
+    for name, line, there, left in (
+        ("Search Line", "search paths", wanted.searches, applied.searches),
+        ("Nameserver", "nameservers", wanted.servers, applied.servers),
+    ):
+        if there != left:
+            which = "search" if line == "search paths" else "nameserver"
+            problems.append(
+                f"{name} limits were exceeded, some {line} have been omitted, "
+                f"the applied {which} line is: {' '.join(left)}"
+            )
+    return problems
+
+
+def _wanted(pod: Object, dns: DnsSettings) -> Resolv:
     spec = pod["spec"]
     policy = spec.get("dnsPolicy", "ClusterFirst")
     if policy == "ClusterFirst" and podspec.is_host_network(pod):
@@ -51,10 +84,18 @@ def resolv_conf(pod: Object, dns: DnsSettings) -> str:
         if policy in ("ClusterFirst", "ClusterFirstWithHostNet"):
             resolv = _cluster_first(pod["metadata"]["namespace"], dns, resolv)
     extra = spec.get("dnsConfig") or {}
-    resolv.servers = list(dict.fromkeys([*resolv.servers, *(extra.get("nameservers") or ())]))
-    resolv.searches = list(dict.fromkeys([*resolv.searches, *(extra.get("searches") or ())]))[:SEARCH_MAX]
-    resolv.options = _merge_options(resolv.options, extra.get("options") or ())
-    return resolv.text()
+    return Resolv(
+        list(dict.fromkeys([*resolv.servers, *(extra.get("nameservers") or ())])),
+        list(dict.fromkeys([*resolv.searches, *(extra.get("searches") or ())])),
+        _merge_options(resolv.options, extra.get("options") or ()),
+    )
+
+
+def _fitting(resolv: Resolv) -> Resolv:
+    searches = resolv.searches[:SEARCH_MAX]
+    while len(" ".join(searches)) > SEARCH_CHARS_MAX:
+        searches.pop()
+    return Resolv(resolv.servers[:NAMESERVERS_MAX], searches, resolv.options)
 
 
 def parse_resolv(text: str) -> Resolv:
@@ -73,35 +114,35 @@ def parse_resolv(text: str) -> Resolv:
     return resolv
 
 
-def hosts(pod: Object, pod_ip: str, domain: str) -> str:
-    """/etc/hosts of a pod with its own network."""
-    lines = [
-        "# Written by the node agent.",
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost ip6-loopback",
-    ]
-    name, spec = hostname(pod), pod["spec"]
-    if pod_ip:
-        subdomain = spec.get("subdomain")
-        full = f"{name}.{subdomain}.{pod['metadata']['namespace']}.svc.{domain}\t" if subdomain else ""
-        lines.append(f"{pod_ip}\t{full}{name}")
-    for alias in spec.get("hostAliases") or ():
-        lines.append("\t".join([alias["ip"], *(alias.get("hostnames") or ())]))
-    return "\n".join(lines) + "\n"
+def hosts(pod: Object, pod_ips: str, domain: str) -> str:
+    """/etc/hosts of a pod with its own network. `pod_ips` are its addresses, separated by commas."""
+    lines = [f"{MANAGED}.", *LOCAL_HOSTS]
+    name, full = naming.short_name(pod), naming.domain(pod, domain)
+    names = f"{name}.{full}\t{name}" if full else name
+    lines += [f"{address}\t{names}" for address in pod_ips.split(",") if address]
+    return "\n".join(lines) + "\n" + _aliases(pod)
+
+
+def host_hosts(pod: Object, of_host: str) -> str:
+    """/etc/hosts of a pod on the host's network: the host's own, with the pod's aliases."""
+    return f"{MANAGED} (host network).\n{of_host}{_aliases(pod)}"
+
+
+def _aliases(pod: Object) -> str:
+    aliases = pod["spec"].get("hostAliases") or ()
+    if not aliases:
+        return ""
+    lines = ["\t".join([alias["ip"], *(alias.get("hostnames") or ())]) for alias in aliases]
+    return "\n# Entries added by HostAliases.\n" + "\n".join(lines) + "\n"
 
 
 def write(pod: Object, pod_ip: str, directory: Path, dns: DnsSettings) -> None:
     """Write the pod's files; unchanged ones are left alone."""
     directory.mkdir(parents=True, exist_ok=True)
     _update(directory / "resolv.conf", resolv_conf(pod, dns))
-    if podspec.is_host_network(pod):
-        host_file = _read(Path("/etc/hosts"))
-        aliases = [
-            "\t".join([a["ip"], *(a.get("hostnames") or ())]) for a in pod["spec"].get("hostAliases") or ()
-        ]
-        _update(directory / "hosts", host_file + "".join(f"{line}\n" for line in aliases))
-    else:
-        _update(directory / "hosts", hosts(pod, pod_ip, dns.domain))
+    on_host = podspec.is_host_network(pod)
+    text = host_hosts(pod, _read(HOSTS)) if on_host else hosts(pod, pod_ip, dns.domain)
+    _update(directory / "hosts", text)
 
 
 def mounts(container: Object, directory: Path, attempt: int) -> list[Mount]:
@@ -138,7 +179,7 @@ def _cluster_first(namespace: str, dns: DnsSettings, host: Resolv) -> Resolv:
     return Resolv(
         [dns.server],
         list(dict.fromkeys(searches)),
-        _merge_options(host.options, ({"name": "ndots", "value": "5"},)),
+        ["ndots:5"],
     )
 
 

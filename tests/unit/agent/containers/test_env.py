@@ -50,7 +50,7 @@ async def env(container: Json, services: list[Object] | None = None, **spec: Any
         ("$(A", "$(A"),
         ("$A ${A}", "$A ${A}"),
         ("$", "$"),
-        ("$($(A))", "$(1)"),
+        ("$($(A))", "$($(A))"),
         ("", ""),
     ],
 )

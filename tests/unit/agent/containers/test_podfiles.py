@@ -24,7 +24,7 @@ def dns(tmp_path: Path) -> DnsSettings:
 
 CLUSTER = (
     "search default.svc.cluster.local svc.cluster.local cluster.local example.com corp\n"
-    "nameserver 10.43.0.10\noptions timeout:2 rotate ndots:5\n"
+    "nameserver 10.43.0.10\noptions ndots:5\n"
 )
 NODE = "search example.com corp\nnameserver 192.0.2.53\nnameserver 192.0.2.54\noptions timeout:2 rotate\n"
 POLICIES: list[tuple[dict[str, Any], str]] = [
@@ -63,6 +63,36 @@ def test_hosts_names_the_pod_and_its_aliases(tmp_path: Path, dns: DnsSettings) -
     assert "10.42.0.2\tdb.sql.default.svc.cluster.local\tdb" in lines
     assert "1.2.3.4\ta\tb" in lines
     assert any(line.startswith("127.0.0.1") for line in lines)
+
+
+def test_hosts_is_as_a_kubelet_writes_it(
+    tmp_path: Path, dns: DnsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = tmp_path / "host.hosts"
+    host.write_text("192.0.2.1 node\n")
+    monkeypatch.setattr(podfiles, "HOSTS", host)
+    alias = [{"ip": "1.2.3.4", "hostnames": ["a"]}]
+    podfiles.write(pod(hostNetwork=True, hostAliases=alias), "192.0.2.1", tmp_path, dns)
+    assert (tmp_path / "hosts").read_text() == (
+        "# Kubernetes-managed hosts file (host network).\n192.0.2.1 node\n"
+        "\n# Entries added by HostAliases.\n1.2.3.4\ta\n"
+    )
+    text = podfiles.hosts(pod(), "10.42.0.2,fd00::2", "cluster.local")
+    assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\t")
+    assert text.endswith("\n10.42.0.2\tweb\nfd00::2\tweb\n")
+
+
+def test_what_resolvers_do_not_take_is_left_out_and_told(dns: DnsSettings) -> None:
+    config = {"nameservers": ["1.1.1.1", "1.1.1.2"], "searches": [f"{i}.{'x' * 60}" for i in range(40)]}
+    desired = pod(dnsPolicy="Default", dnsConfig=config)
+    resolv = parse_resolv(resolv_conf(desired, dns))
+    assert resolv.servers == ["192.0.2.53", "192.0.2.54", "1.1.1.1"] and len(resolv.searches) == 32
+    search, servers = podfiles.dns_problems(desired, dns)
+    assert search.startswith(
+        "Search Line limits were exceeded, some search paths have been omitted, the applied"
+    )
+    assert servers.endswith("the applied nameserver line is: 192.0.2.53 192.0.2.54 1.1.1.1")
+    assert podfiles.dns_problems(pod(), dns) == []
 
 
 def test_files_are_changed_in_place(tmp_path: Path, dns: DnsSettings) -> None:
