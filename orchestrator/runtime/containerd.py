@@ -25,7 +25,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime import cgroups, containerd_logs, containerd_users, oom
 from orchestrator.runtime import containerd_specs as specs
-from orchestrator.runtime.containerd_api import SPEC_TYPE, ContainerdApi, seconds
+from orchestrator.runtime.containerd_api import RESOURCES_TYPE, SPEC_TYPE, ContainerdApi, seconds
 from orchestrator.runtime.containerd_defaults import CAPABILITY_NUMBERS
 from orchestrator.runtime.containerd_events import Events
 from orchestrator.runtime.containerd_images import ContainerdImages, Unpacked
@@ -301,6 +301,11 @@ class ContainerdRuntime:
 
     async def remove_container(self, container_id: str) -> None:
         labels = await self._labels(container_id)
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        changed = specs.changeable_resources(self._host(), resources)
+        request = {"container_id": container_id, "resources": self._api.any(RESOURCES_TYPE, changed)}
+        await self._api.maybe("update_task", request)
+
         if labels is None:
             return
         self._prepared.pop(container_id, None)

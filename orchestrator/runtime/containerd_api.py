@@ -24,6 +24,7 @@ WORK_DEADLINE_S = 180.0
 
 SEND_DEADLINE_S = 60.0
 SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+RESOURCES_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 OPTIONS_TYPE = "containerd.runc.v1.Options"
 
@@ -65,6 +66,7 @@ METHODS: Mapping[str, tuple[str, str, str]] = {
     "delete_process": ("tasks.v1.Tasks/DeleteProcess", "TaskRequest", "TaskDeleteResponse"),
     "get_task": ("tasks.v1.Tasks/Get", "TaskRequest", "TaskResponse"),
     "list_tasks": ("tasks.v1.Tasks/List", "TaskListRequest", "TaskListResponse"),
+    "update_task": ("tasks.v1.Tasks/Update", "UpdateTaskRequest", "Empty"),
     "kill": ("tasks.v1.Tasks/Kill", "KillRequest", "Empty"),
     "exec": ("tasks.v1.Tasks/Exec", "ExecRequest", "Empty"),
     "resize": ("tasks.v1.Tasks/ResizePty", "ResizeRequest", "Empty"),

@@ -18,7 +18,7 @@ from orchestrator.runtime.containerd_api import seconds
 from orchestrator.runtime.containerd_namespaces import kinds
 from orchestrator.runtime.containerd_seccomp import default_profile
 from orchestrator.runtime.containerd_users import Accounts, resolve
-from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Sandbox, SandboxSpec
+from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Resources, Sandbox, SandboxSpec
 from orchestrator.runtime.oom import OomScores
 
 KIND: Final = "orchestrator.internal/kind"
@@ -276,18 +276,24 @@ def _pid_namespace(sandbox: Labels, pause_pid: int) -> list[Oci]:
     return [{"type": "pid"}]
 
 
-def _resources(facts: HostFacts, spec: ContainerSpec) -> Oci:
-    wanted = spec.resources
-    devices = [defaults.ALLOW_DEVICES if spec.security.privileged else defaults.DENY_DEVICES]
+def changeable_resources(facts: HostFacts, wanted: Resources) -> Oci:
+    """CPU and memory: what may also be changed while a container runs."""
     cpu = {"shares": wanted.cpu_shares} if wanted.cpu_shares else {}
     if wanted.cpu_quota_us:
         cpu |= {"quota": wanted.cpu_quota_us, "period": wanted.cpu_period_us}
-    resources: Oci = {"devices": devices, "cpu": cpu}
+    resources: Oci = {"cpu": cpu}
     if wanted.memory_limit_bytes:
         resources["memory"] = {"limit": wanted.memory_limit_bytes}
         if facts.swap_counted:
             # Memory and swap together: equal means no swap, as Kubernetes promises.
             resources["memory"]["swap"] = wanted.memory_limit_bytes
+    return resources
+
+
+def _resources(facts: HostFacts, spec: ContainerSpec) -> Oci:
+    wanted = spec.resources
+    devices = [defaults.ALLOW_DEVICES if spec.security.privileged else defaults.DENY_DEVICES]
+    resources: Oci = {"devices": devices, **changeable_resources(facts, wanted)}
     if wanted.pids_limit:
         resources["pids"] = {"limit": wanted.pids_limit}
     return resources

@@ -218,6 +218,15 @@ class DockerRuntime:
 
     async def _kill(self, container_id: str) -> None:
         await self._forgiving("POST", f"containers/{container_id}/kill", {"signal": "SIGKILL"})
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        body = docker_specs.changeable_resources(resources)
+        try:
+            await self._engine.call("POST", f"containers/{container_id}/update", body=body)
+        except EngineError as error:
+            container = await self.inspect_container(container_id)
+            if container is not None and container.state == "running":
+                raise RuntimeFailure(str(error), "ResizeError") from error
+
         await self._forgiving("POST", f"containers/{container_id}/wait", {"condition": "not-running"})
 
     async def remove_container(self, container_id: str) -> None:

@@ -160,9 +160,9 @@ def _namespaces(sandbox_id: str, sandbox: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _resources(spec: ContainerSpec, oom: OomScores) -> dict[str, Any]:
-    wanted = spec.resources
-    host: dict[str, Any] = {"OomScoreAdj": oom.clamp(wanted.oom_score_adj)}
+def changeable_resources(wanted: Resources) -> dict[str, Any]:
+    """CPU and memory: also the body of `POST /containers/{id}/update`."""
+    host: dict[str, Any] = {}
     if wanted.cpu_shares:
         host["CpuShares"] = wanted.cpu_shares
     if wanted.cpu_quota_us:
@@ -180,6 +180,12 @@ def _security(spec: ContainerSpec) -> dict[str, Any]:
     options = ["no-new-privileges"] if wanted.no_new_privileges else []
     if wanted.seccomp:
         options.append(f"seccomp={wanted.seccomp}")
+    return host
+
+
+def _resources(spec: ContainerSpec, oom: OomScores) -> dict[str, Any]:
+    wanted = spec.resources
+    host = {"OomScoreAdj": oom.clamp(wanted.oom_score_adj), **changeable_resources(wanted)}
     return {
         "Privileged": wanted.privileged,
         "ReadonlyRootfs": wanted.read_only_rootfs,

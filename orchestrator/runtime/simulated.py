@@ -26,6 +26,7 @@ from orchestrator.runtime.interface import (
     LogOptions,
     Places,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeUnavailable,
@@ -216,6 +217,11 @@ class SimulatedRuntime:
         running = self._containers.get(container_id)
         if running is not None:
             self._end(running, TERMINATED if grace_s > 0 else KILLED)
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        running = self._containers.get(container_id)
+        if running is not None and running.facts.state == "running":
+            running.spec = replace(running.spec, resources=resources)
 
     async def remove_container(self, container_id: str) -> None:
         running = self._containers.pop(container_id, None)

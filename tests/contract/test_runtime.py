@@ -648,6 +648,41 @@ async def test_what_is_asked_of_a_container_reaches_its_process(real_pod: Pod, o
     ]
 
 
+@pytest.mark.skipif(Path("/sys/fs/cgroup/cgroup.controllers").exists(), reason="reads the files of cgroup v1")
+async def test_the_resources_of_a_running_container_change_in_place(real_pod: Pod) -> None:
+    engine = real_pod.runtime
+    before = Resources(memory_limit_bytes=64 << 20, cpu_shares=102, cpu_quota_us=10_000)
+    container_id = await real_pod.run(*FOREVER, resources=before)
+    change = Resources(memory_limit_bytes=96 << 20, cpu_shares=204, cpu_quota_us=20_000)
+    await engine.update_resources(container_id, change)
+    assert await _in_force(engine, container_id) == (96 << 20, 204, 20_000)
+    await engine.update_resources(container_id, Resources(memory_limit_bytes=48 << 20))
+    assert await _in_force(engine, container_id) == (48 << 20, 204, 20_000)
+    facts = await engine.inspect_container(container_id)
+    assert facts is not None and facts.state == "running"
+
+
+async def _in_force(engine: Runtime, container_id: str) -> tuple[int, int, int]:
+    """Memory limit, shares and quota of the container's cgroup (v1), read from the host."""
+    facts = await engine.inspect_container(container_id)
+    assert facts is not None
+    lines = (line.split(":", 2) for line in Path(f"/proc/{facts.pid}/cgroup").read_text().splitlines())
+    places = {name: path for _, names, path in lines for name in names.split(",")}
+    files = ("memory/memory.limit_in_bytes", "cpu/cpu.shares", "cpu/cpu.cfs_quota_us")
+    found = [
+        int(Path(f"/sys/fs/cgroup/{name}{places[name]}/{file}").read_text())
+        for name, file in (path.split("/") for path in files)
+    ]
+    return found[0], found[1], found[2]
+
+
+async def test_changing_what_does_not_run_changes_nothing(pod: Pod) -> None:
+    container_id = await pod.run("true")
+    await pod.ended(container_id)
+    await pod.runtime.update_resources(container_id, Resources(cpu_shares=204))
+    await pod.runtime.update_resources("0" * 64, Resources(cpu_shares=204))
+
+
 async def test_a_score_that_the_host_forbids_does_not_stop_a_container(real_pod: Pod) -> None:
     container_id = await real_pod.run("true", resources=Resources(oom_score_adj=-997))
     assert await real_pod.ended(container_id) == 0

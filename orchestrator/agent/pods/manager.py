@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from orchestrator.agent.context import Context
+from orchestrator.agent.pods.admitting import NodeRules, Room
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.worker import PodWorker
@@ -29,16 +30,18 @@ class PodManager:
         self._feed = feed
         self._workers: dict[str, PodWorker] = {}
         self._listed: dict[str, Observed] = {}
+        self._room = Room(lambda: context.facts.allocatable)
+        self._rules = NodeRules(context.client, context.facts.name, context.clock)
 
     def worker(self, uid: str) -> PodWorker | None:
         return self._workers.get(uid)
 
-    def find(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of a pod by its name."""
-        found = None
     def workers(self) -> list[PodWorker]:
         return list(self._workers.values())
 
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod by its name."""
+        found = None
         for worker in self._workers.values():
             metadata = worker.pod["metadata"]
             if metadata["name"] == name and metadata["namespace"] == namespace:
@@ -56,7 +59,7 @@ class PodManager:
         listed = [sandbox.id for seen in self._listed.values() for sandbox in seen.sandboxes]
         await self._context.network.retain(listed)
         self._feed.on_change(self._changed)
-        for item in self._feed.list():
+        for item in sorted(self._feed.list(), key=self._turn):
             self._ensure(item.object)
         self._remove_strangers()
         await self._context.volumes.retain(self._workers.keys())
@@ -83,6 +86,10 @@ class PodManager:
             worker.removed()
         self._ensure(new.object)
 
+    def _turn(self, item: Item) -> tuple[bool, str]:
+        """The order in which pods are let in: those that run here already, then by age."""
+        return item.meta.uid not in self._listed, item.object["metadata"].get("creationTimestamp", "")
+
     def _ensure(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
         worker = self._workers.get(uid)
@@ -90,7 +97,8 @@ class PodManager:
             worker.update(pod)
             return
         seen = self._listed.pop(uid, None) or Observed()
-        worker = self._workers[uid] = PodWorker(self._context, pod, seen)
+        worker = self._workers[uid] = PodWorker(self._context, pod, seen, self._room, self._rules)
+        worker.admit()
         name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         self._context.supervisor.serve(name, partial(self._work, uid, worker))
 
@@ -137,7 +145,7 @@ class PodManager:
                 continue
             log.info("removing a pod that the API does not know", uid=uid)
             pod = _stranger(uid, seen)
-            worker = self._workers[uid] = PodWorker(self._context, pod, seen)
+            worker = self._workers[uid] = PodWorker(self._context, pod, seen, self._room, self._rules)
             worker.removed()
             self._context.supervisor.serve(f"stranger {uid}", partial(self._work, uid, worker))
         self._listed = {}

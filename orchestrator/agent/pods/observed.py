@@ -15,6 +15,8 @@ class Observed:
 
     sandboxes: list[Sandbox] = field(default_factory=list)
     containers: dict[str, list[Container]] = field(default_factory=dict)
+    renewed: set[str] = field(default_factory=set)
+    """Ids of containers that were stopped to be followed by another, whatever the restart policy says."""
 
     @classmethod
     def of(cls, sandboxes: Iterable[Sandbox], containers: Iterable[Container]) -> "Observed":
@@ -80,6 +82,7 @@ class Observed:
 
     def drop(self, container_id: str) -> None:
         """Forget a removed container."""
+        self.renewed.discard(container_id)
         for name, history in list(self.containers.items()):
             self.containers[name] = [c for c in history if c.id != container_id]
             if not self.containers[name]:

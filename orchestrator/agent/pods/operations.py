@@ -15,8 +15,9 @@ from orchestrator.agent.images import texts
 from orchestrator.agent.images.keyring import pull_credentials
 from orchestrator.agent.images.pulling import Failed, Pulling, Ready
 from orchestrator.agent.pods import hooks
+from orchestrator.agent.pods.history import restarts
 from orchestrator.agent.pods.observed import Observed
-from orchestrator.agent.pods.plan import Probed, StopContainer, restarts
+from orchestrator.agent.pods.plan import Probed, StopContainer
 from orchestrator.agent.pods.probes import Target
 from orchestrator.agent.pods.restarts import RestartBackoff, duration
 from orchestrator.api.errors import ApiError

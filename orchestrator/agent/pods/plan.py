@@ -4,17 +4,22 @@ Rules, in order:
 1. A pod that is being deleted, past its deadline or finished stops: containers with grace, then the sandbox.
 2. Containers need a running sandbox; a dead one is followed by a fresh one, in which everything starts anew.
 3. Init containers run one after the other, each to success; a sidecar only has to have started.
-4. A running container whose liveness or startup probe failed, or whose image changed, is stopped.
+4. A running container whose liveness or startup probe failed, or whose image changed, is stopped; one that was
+   granted other resources gets them, in place or by a restart.
 5. A container that is not there is started; one that has ended is started again as the restart policy says,
    after its back-off.
-6. When no regular container will run again, sidecars stop, then the sandbox; dead containers stay for their
+6. Ephemeral containers start at once and once. An end that a rule answers with RestartAllContainers makes all
+   others be made anew, in the same sandbox.
+7. When no regular container will run again, sidecars stop, then the sandbox; dead containers stay for their
    logs and exit codes until the pod is deleted.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.agent import podspec
+from orchestrator.agent.pods.history import current, is_done, is_final, is_past, succeeded
 from orchestrator.agent.pods.observed import HASH, Observed
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container
@@ -43,6 +48,16 @@ class StopContainer:
     name: str
     why: str
     grace_s: int | None = None
+    renew: bool = False
+    """Start it again whatever the restart policy says: the container was asked to be another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeContainer:
+    """Give one running incarnation the resources that its pod was granted."""
+
+    container_id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,9 @@ class Wait:
     until_s: float
 
 
-Operation = CreateSandbox | StartContainer | StopContainer | StopPod | Wait
+Operation = CreateSandbox | StartContainer | StopContainer | ResizeContainer | StopPod | Wait
+Adjust = Literal["", "update", "restart"]
+"""What a resize asks of a running container."""
 FOREVER = Wait(float("inf"))
 
 
@@ -82,6 +99,10 @@ class Situation:
     now_s: float
     probed: Mapping[str, Probed]
     due_s: Callable[[str], float]
+    adjust: Callable[[Object, Container], Adjust] = lambda spec, container: ""
+
+    def current(self, name: str) -> Container | None:
+        return current(self.pod, self.seen, name)
 
     def probe(self, container: Container) -> Probed:
         return self.probed.get(container.id, Probed())
@@ -99,29 +120,12 @@ def plan(now: Situation) -> Operation:
     if seen.live_sandbox is None:
         newest = seen.sandbox
         return CreateSandbox(newest.attempt + 1 if newest else 0)
-    operation = _next_init(now) or _next_regular(now)
+    operation = _clear_past(now) or _next_ephemeral(now) or _next_init(now) or _next_regular(now)
     if isinstance(operation, Wait):
-        return Wait(min(operation.until_s, _deadline_s(pod, now.now_s)))
+        held_s = [now.due_s(spec["name"]) for spec in pod["spec"].get("ephemeralContainers") or ()]
+        dues_s = [due_s for due_s in held_s if due_s > now.now_s]
+        return Wait(min(operation.until_s, _deadline_s(pod, now.now_s), *dues_s))
     return operation
-
-
-def is_done(pod: Object, seen: Observed) -> bool:
-    """Whether no regular container will ever run again."""
-    if failed_init(pod, seen) is not None:
-        return True
-    finals = [_final(pod, spec, seen.newest(spec["name"])) for spec in podspec.containers(pod)]
-    return bool(finals) and all(finals)
-
-
-def failed_init(pod: Object, seen: Observed) -> Container | None:
-    """The init container whose failure ends the pod, if there is one."""
-    for spec in podspec.init_containers(pod):
-        container = seen.newest(spec["name"])
-        if container is None or container.state != "exited" or container.exit_code == 0:
-            continue
-        if not podspec.is_sidecar(spec) and not restarts(pod, spec, container):
-            return container
-    return None
 
 
 def deadline_passed(pod: Object, now_s: float) -> bool:
@@ -138,38 +142,6 @@ def _deadline_s(pod: Object, now_s: float) -> float:
     return (podspec.seconds(started) if started else now_s) + float(allowed_s)
 
 
-def restarts(pod: Object, spec: Object, container: Container) -> bool:
-    """Whether a container is started again after this end: by its own rules and policy, else by the pod's."""
-    if podspec.is_ephemeral(pod, spec["name"]):
-        return False
-    for rule in spec.get("restartPolicyRules") or ():
-        codes = rule.get("exitCodes") or {}
-        if (container.exit_code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
-            return bool(rule.get("action") == "Restart")
-    policy = spec.get("restartPolicy") or podspec.restart_policy(pod)
-    if podspec.is_init(pod, spec["name"]) and not podspec.is_sidecar(spec):
-        return policy != "Never" and container.exit_code != 0
-    return policy == "Always" or (policy == "OnFailure" and container.exit_code != 0)
-
-
-def inits_done(pod: Object, seen: Observed) -> bool:
-    """Whether every init container of the current sandbox has done its part."""
-    if any(seen.in_sandbox(spec["name"]) for spec in podspec.containers(pod)):
-        return True
-    return all(
-        podspec.is_sidecar(spec) or _succeeded(seen.in_sandbox(spec["name"]))
-        for spec in podspec.init_containers(pod)
-    )
-
-
-def _final(pod: Object, spec: Object, container: Container | None) -> bool:
-    return container is not None and container.state == "exited" and not restarts(pod, spec, container)
-
-
-def _succeeded(container: Container | None) -> bool:
-    return container is not None and container.state == "exited" and container.exit_code == 0
-
-
 def _anything_alive(seen: Observed) -> bool:
     return seen.live_sandbox is not None or bool(seen.running())
 
@@ -180,15 +152,37 @@ def _end(pod: Object, seen: Observed) -> Operation:
 
 def _next_init(now: Situation) -> Operation | None:
     """The operation that init containers and sidecars call for; None when regular containers may go on."""
-    passed = any(now.seen.in_sandbox(spec["name"]) for spec in podspec.containers(now.pod))
+    passed = any(now.current(spec["name"]) for spec in podspec.containers(now.pod))
     for spec in podspec.init_containers(now.pod):
-        container = now.seen.in_sandbox(spec["name"])
+        container = now.current(spec["name"])
         if podspec.is_sidecar(spec):
             operation = _keep_running(now, spec, container)
             if operation is not None and not (passed and isinstance(operation, Wait)):
                 return operation
-        elif not passed and not _succeeded(container):
+        elif not passed and not succeeded(container):
             return _run_once(now, spec, container)
+    return None
+
+
+def _waits_of_sidecars(now: Situation) -> list[Wait]:
+    """When sidecars that have ended are due again, of a pod whose regular containers have begun."""
+    found = [
+        _keep_running(now, spec, now.current(spec["name"]))
+        for spec in podspec.init_containers(now.pod)
+        if podspec.is_sidecar(spec)
+    ]
+    return [operation for operation in found if isinstance(operation, Wait)]
+
+
+def _clear_past(now: Situation) -> StopContainer | None:
+    """The next running container that a rule wants made anew with all others."""
+    for container in now.seen.running():
+        spec = podspec.find_container(now.pod, container.name)
+        if spec is None or podspec.is_ephemeral(now.pod, container.name):
+            continue
+        if is_past(now.pod, now.seen, container):
+            why = f"Container {container.name} will be restarted with all containers of the pod"
+            return StopContainer(container.id, container.name, why)
     return None
 
 
@@ -210,14 +204,28 @@ def _failed(now: Situation, spec: Object, container: Container) -> StopContainer
 def _keep_running(now: Situation, spec: Object, container: Container | None) -> Operation | None:
     if container is None or container.state != "running":
         return _start(now, spec)
-    if stop := _failed(now, spec, container):
-        return stop
+    if operation := _failed(now, spec, container) or _adjusted(now, spec, container):
+        return operation
     return None if now.probe(container).started else FOREVER
 
 
+def _next_ephemeral(now: Situation) -> StartContainer | None:
+    """Ephemeral containers start at once, also beside init containers, and only ever once."""
+    for spec in now.pod["spec"].get("ephemeralContainers") or ():
+        name = spec["name"]
+        begun = now.seen.newest(name)
+        if begun is not None and begun.state != "created":
+            continue
+        if begun is None and podspec.written_status(now.pod, name).get("containerID"):
+            continue
+        if now.due_s(name) <= now.now_s:
+            return StartContainer(spec, 0)
+    return None
+
+
 def _next_regular(now: Situation) -> Operation:
-    waits = [FOREVER]
-    for spec in (*podspec.containers(now.pod), *_ephemeral(now.pod)):
+    waits = [FOREVER, *_waits_of_sidecars(now)]
+    for spec in podspec.containers(now.pod):
         operation = _regular(now, spec)
         if isinstance(operation, Wait):
             waits.append(operation)
@@ -226,30 +234,32 @@ def _next_regular(now: Situation) -> Operation:
     return min(waits, key=lambda wait: wait.until_s)
 
 
-def _ephemeral(pod: Object) -> list[Object]:
-    return list(pod["spec"].get("ephemeralContainers") or ())
-
-
 def _regular(now: Situation, spec: Object) -> Operation:
-    container = now.seen.in_sandbox(spec["name"])
+    container = now.current(spec["name"])
     if container is None:
-        previous = now.seen.newest(spec["name"])
-        if previous is not None and _final(now.pod, spec, previous):
-            return FOREVER
-        return _start(now, spec)
+        return FOREVER if is_final(now.pod, now.seen, spec) else _start(now, spec)
     if container.state == "running":
         return _running(now, spec, container)
-    if container.state == "exited" and not restarts(now.pod, spec, container):
-        return FOREVER
-    return _start(now, spec)
+    return FOREVER if is_final(now.pod, now.seen, spec) else _start(now, spec)
 
 
 def _running(now: Situation, spec: Object, container: Container) -> Operation:
     made_from = container.annotations.get(HASH)
     if made_from and made_from != podspec.container_hash(spec):
         why = f"Container {spec['name']} definition changed, will be restarted"
-        return StopContainer(container.id, spec["name"], why)
-    return _failed(now, spec, container) or FOREVER
+        return StopContainer(container.id, spec["name"], why, renew=True)
+    return _failed(now, spec, container) or _adjusted(now, spec, container) or FOREVER
+
+
+def _adjusted(now: Situation, spec: Object, container: Container) -> Operation | None:
+    """The operation that a resize calls for."""
+    match now.adjust(spec, container):
+        case "update":
+            return ResizeContainer(container.id, spec["name"])
+        case "restart":
+            why = f"Container {spec['name']} resize requires restart"
+            return StopContainer(container.id, spec["name"], why, renew=True)
+    return None
 
 
 def _start(now: Situation, spec: Object) -> Operation:

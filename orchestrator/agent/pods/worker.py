@@ -14,12 +14,16 @@ import structlog
 from orchestrator.agent import podspec
 from orchestrator.agent.containers.env import ConfigError
 from orchestrator.agent.context import Context
-from orchestrator.agent.pods import look
+from orchestrator.agent.pods import look, resizing
 from orchestrator.agent.pods import plan as planning
+from orchestrator.agent.pods.admitting import NodeRules, Rejection, Room
+from orchestrator.agent.pods.conditions import FINAL
+from orchestrator.agent.pods.containerstatus import Facts
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.operations import Hold, Operations, shortened
 from orchestrator.agent.pods.plan import FOREVER, Operation, Situation, StartContainer, StopPod, Wait, plan
-from orchestrator.agent.pods.status import Facts, pod_status
+from orchestrator.agent.pods.resizing import Resizing, Told
+from orchestrator.agent.pods.status import pod_status
 from orchestrator.agent.pods.termination import Termination
 from orchestrator.api.errors import ApiError, Conflict, NotFound
 from orchestrator.api.item import Object
@@ -43,7 +47,7 @@ FAILURES = (RuntimeFailure, NetworkError, ConfigError, ApiError, TimeoutError, O
 class PodWorker:
     """Brings one pod to what its spec says, and away when it is deleted."""
 
-    def __init__(self, context: Context, pod: Object, seen: Observed) -> None:
+    def __init__(self, context: Context, pod: Object, seen: Observed, room: Room, rules: NodeRules) -> None:
         self.context = context
         self.pod = pod
         self.seen = seen
@@ -59,6 +63,12 @@ class PodWorker:
         """Ids of containers and sandboxes that an event named since the last look."""
         self._operations = Operations(context)
         self._termination = Termination(context)
+        self._room = room
+        self._rules = rules
+        self._rejection: Rejection | None = None
+        self._judged = True
+        """The node's own rules were looked at; what was adopted has passed them once."""
+        self._resizing = Resizing(pod, room, self.wake)
         self._holds: dict[str, Hold] = {}
         self._messages: dict[str, str] = {}
         self._failures = Backoff(1.0, 60.0)
@@ -76,6 +86,16 @@ class PodWorker:
         """The pod is gone from the API, or about to be."""
         return self._removed or self.gone
 
+    def admit(self) -> None:
+        """Take the pod in if the node has the room: to be called once, in the order of arrival."""
+        if podspec.is_finished(self.pod):
+            return
+        adopted = bool(self.seen.sandboxes or self.seen.containers)
+        if adopted or not podspec.is_deleting(self.pod):
+            spec = self._resizing.granted_pod(self.pod)["spec"]
+            self._rejection = self._room.admit(self.pod, spec, adopted=adopted)
+            self._judged = adopted
+
     # What wakes the worker
 
     def update(self, pod: Object) -> None:
@@ -85,6 +105,8 @@ class PodWorker:
 
     def _take(self, pod: Object) -> None:
         changed = _intent(pod) != _intent(self.pod)
+        if _shown(pod) != _shown(self.pod):
+            self._refresh_s = 0.0
         self.pod = pod
         if podspec.is_deleting(pod):
             self._termination.hurry(podspec.grace_period_s(pod))
@@ -96,7 +118,13 @@ class PodWorker:
     def removed(self) -> None:
         """The pod is gone from the API: stop it all the same."""
         self._removed = True
+        self._room.release(self.uid)
         self._urgent.set()
+        self._wake.set()
+
+    def volumes_changed(self) -> None:
+        """Something that a written volume holds has changed: bring it up to date now."""
+        self._refresh_s = 0.0
         self._wake.set()
 
     def wake(self, *, look: bool = False) -> None:
@@ -160,8 +188,10 @@ class PodWorker:
     async def _step(self) -> Wait:
         """Operations until one says wait, or fails."""
         try:
+            await self._judge()
             while True:
                 await self._look()
+                self._ask_for_resources()
                 operation = self._plan()
                 if isinstance(operation, Wait):
                     await self._tell()
@@ -187,10 +217,36 @@ class PodWorker:
         with contextlib.suppress(*FAILURES):
             await self._tell()
 
+    async def _judge(self) -> None:
+        """Whether the node's rules let the pod in that the node has room for; asked once."""
+        if self._judged:
+            return
+        self._judged = True
+        if self._rejection is None:
+            self._rejection = await self._rules.refuse(self.pod)
+        if self._rejection is not None:
+            self._room.release(self.uid)
+            self._record(Told("Warning", self._rejection.reason, self._rejection.message))
+
+    def _ask_for_resources(self) -> None:
+        """Have a resize granted, and say how far it is."""
+        if self._removed or self._rejection or podspec.is_deleting(self.pod) or podspec.is_finished(self.pod):
+            return
+        self._resizing.adopt(self.pod, self.seen)
+        self._record(self._resizing.ask(self.pod, self.context.clock.now_s()))
+        self._record(self._resizing.settle(self.pod, self.seen))
+
+    def _record(self, told: Told | None) -> None:
+        if told is not None:
+            self.context.recorder.event(self.pod, told.type, told.reason, told.message)
+
     def _plan(self) -> Operation:
         if self._removed:
             return StopPod(remove=True)
-        return plan(Situation(self.pod, self.seen, self.context.clock.now_s(), self._probed(), self._due_s))
+        if self._rejection is not None and not podspec.is_deleting(self.pod):
+            return FOREVER
+        now_s, adjust = self.context.clock.now_s(), self._resizing.adjust
+        return plan(Situation(self.pod, self.seen, now_s, self._probed(), self._due_s, adjust))
 
     def _probed(self) -> dict[str, planning.Probed]:
         return self.context.prober.verdicts([container.id for container in self.seen.running()])
@@ -205,6 +261,9 @@ class PodWorker:
             "postStart"
         ):
             return True
+        if isinstance(operation, planning.ResizeContainer):
+            # What was granted is on record before it takes effect.
+            return True
         return self.context.clock.monotonic_s() - self._told_s > QUIET_S
 
     async def _carry_out(self, operation: Operation) -> None:
@@ -217,6 +276,10 @@ class PodWorker:
             case planning.StopContainer():
                 await self._operations.stop_container(self.pod, self.seen, operation, self.pod_ip)
                 self._doubtful.add(operation.container_id)
+                if operation.renew:
+                    self.seen.renewed.add(operation.container_id)
+            case planning.ResizeContainer(container_id):
+                await self._resize(container_id)
             case StopPod(remove):
                 await self._stop(remove=remove)
 
@@ -224,8 +287,10 @@ class PodWorker:
         name = operation.container["name"]
         live = self.seen.live_sandbox
         assert live is not None
+        pod = self._resizing.granted_pod(self.pod)
+        spec = podspec.find_container(pod, name) or operation.container
         outcome = await self._operations.start_container(
-            self.pod, operation.container, operation.attempt, live.id, self.pod_ip, self.seen
+            pod, spec, operation.attempt, live.id, self.pod_ip, self.seen
         )
         if isinstance(outcome, Hold):
             self._holds[name] = outcome
@@ -235,6 +300,17 @@ class PodWorker:
             self._holds.pop(name, None)
             self.seen.replace(outcome)
 
+    async def _resize(self, container_id: str) -> None:
+        container = self.seen.find(container_id)
+        assert container is not None
+        pod, in_force = self._resizing.granted_pod(self.pod), self._resizing.in_force[container_id]
+        try:
+            await resizing.actuate(self.context, pod, container, in_force)
+        except RuntimeFailure as error:
+            self._record(self._resizing.failed(self.pod, str(error)))
+            raise
+        self._resizing.done(container)
+
     # Ending
 
     async def _stop(self, *, remove: bool) -> None:
@@ -242,6 +318,7 @@ class PodWorker:
         await self._stop_containers()
         await self._look()
         if remove:
+            self._room.release(self.uid)
             await self._tell(stopped=True)
         await self._termination.release(self.seen)
         self._everything = True
@@ -334,8 +411,7 @@ class PodWorker:
             try:
                 await self.context.volumes.refresh(self.pod, self.context.pod_facts(self.pod_ip))
             except (ConfigError, ApiError, OSError) as error:
-                text = f"MountVolume.SetUp failed: {error}"
-                self.context.recorder.event(self.pod, "Warning", "FailedMount", text)
+                self.context.recorder.event(self.pod, "Warning", "FailedMount", str(error))
 
     # Telling
 
@@ -353,9 +429,13 @@ class PodWorker:
             messages=self._messages,
             engine=context.runtime.name,
             stopped=stopped,
+            allocated=self._resizing.granted,
+            in_force=self._resizing.in_force,
+            resize=self._resizing.conditions(),
+            rejection=self._rejection,
         )
         status = pod_status(self.pod, facts)
-        own = {condition["type"] for condition in status["conditions"]}
+        own = {*(condition["type"] for condition in status["conditions"]), *resizing.KINDS}
         others = (self.pod.get("status") or {}).get("conditions") or ()
         status["conditions"] += [condition for condition in others if condition["type"] not in own]
         return status
@@ -378,6 +458,8 @@ class PodWorker:
             status = self.status(stopped=stopped)
             if status == self.pod.get("status"):
                 return
+            if status["phase"] in FINAL:
+                self._room.release(self.uid)
             try:
                 self.pod = await self.context.client.update(
                     PODS, {**self.pod, "status": status}, subresource="status"
@@ -418,6 +500,12 @@ def _intent(pod: Object) -> object:
     metadata = pod["metadata"]
     fields = ("generation", "deletionTimestamp", "deletionGracePeriodSeconds")
     return tuple(metadata.get(field) for field in fields)
+
+
+def _shown(pod: Object) -> object:
+    """What of a running pod the downward API shows and others may change."""
+    metadata = pod["metadata"]
+    return metadata.get("labels"), metadata.get("annotations")
 
 
 def _shape(seen: Observed) -> object:

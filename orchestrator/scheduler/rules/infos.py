@@ -174,6 +174,12 @@ def pod_requests(spec: _Spec) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((name, value) for name, value in total.items() if value))
 
 
+def demands(spec: Object) -> tuple[dict[str, int], frozenset[HostPort]]:
+    """What a pod with this spec takes of a node: (amount per resource, host ports)."""
+    found = msgspec.convert(spec, _Spec)
+    return dict(pod_requests(found)), _host_ports(found)
+
+
 def scored_requests(spec: _Spec, requests: Mapping[str, int]) -> tuple[int, int]:
     """CPU and memory with defaults for containers that request none."""
     total = _effective(spec, _with_defaults)

@@ -127,7 +127,7 @@ CASES: list[tuple[str, Json, Observed, Operation]] = [
         "another image replaces the container",
         pod(spec_of("app", image="demo:2")),
         seen(sandbox(), container("app")),
-        StopContainer("app-0", "app", "Container app definition changed, will be restarted"),
+        StopContainer("app-0", "app", "Container app definition changed, will be restarted", renew=True),
     ),
 ]
 
