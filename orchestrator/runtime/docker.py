@@ -38,6 +38,7 @@ from orchestrator.runtime.interface import (
     LogOptions,
     Places,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeUnavailable,
@@ -216,8 +217,6 @@ class DockerRuntime:
             deadline_s=timeout_s + KILL_GRACE_S,
         )
 
-    async def _kill(self, container_id: str) -> None:
-        await self._forgiving("POST", f"containers/{container_id}/kill", {"signal": "SIGKILL"})
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         body = docker_specs.changeable_resources(resources)
         try:
@@ -227,6 +226,8 @@ class DockerRuntime:
             if container is not None and container.state == "running":
                 raise RuntimeFailure(str(error), "ResizeError") from error
 
+    async def _kill(self, container_id: str) -> None:
+        await self._forgiving("POST", f"containers/{container_id}/kill", {"signal": "SIGKILL"})
         await self._forgiving("POST", f"containers/{container_id}/wait", {"condition": "not-running"})
 
     async def remove_container(self, container_id: str) -> None:

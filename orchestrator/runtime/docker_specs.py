@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Places, Sandbox, SandboxSpec
+from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Places, Resources, Sandbox, SandboxSpec
 from orchestrator.runtime.oom import OomScores
 from orchestrator.runtime.pause import TAG as PAUSE_TAG
 
@@ -170,6 +170,12 @@ def changeable_resources(wanted: Resources) -> dict[str, Any]:
     if wanted.memory_limit_bytes:
         # Memory and swap together: equal means no swap, as Kubernetes promises.
         host["Memory"] = host["MemorySwap"] = wanted.memory_limit_bytes
+    return host
+
+
+def _resources(spec: ContainerSpec, oom: OomScores) -> dict[str, Any]:
+    wanted = spec.resources
+    host = {"OomScoreAdj": oom.clamp(wanted.oom_score_adj), **changeable_resources(wanted)}
     if wanted.pids_limit:
         host["PidsLimit"] = wanted.pids_limit
     return host
@@ -180,12 +186,6 @@ def _security(spec: ContainerSpec) -> dict[str, Any]:
     options = ["no-new-privileges"] if wanted.no_new_privileges else []
     if wanted.seccomp:
         options.append(f"seccomp={wanted.seccomp}")
-    return host
-
-
-def _resources(spec: ContainerSpec, oom: OomScores) -> dict[str, Any]:
-    wanted = spec.resources
-    host = {"OomScoreAdj": oom.clamp(wanted.oom_score_adj), **changeable_resources(wanted)}
     return {
         "Privileged": wanted.privileged,
         "ReadonlyRootfs": wanted.read_only_rootfs,
