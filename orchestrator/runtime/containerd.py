@@ -42,6 +42,7 @@ from orchestrator.runtime.interface import (
     LogOptions,
     Places,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeUnavailable,
@@ -299,13 +300,13 @@ class ContainerdRuntime:
         if labels is not None:
             await self._tasks.stop(container_id, labels, grace_s)
 
-    async def remove_container(self, container_id: str) -> None:
-        labels = await self._labels(container_id)
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         changed = specs.changeable_resources(self._host(), resources)
         request = {"container_id": container_id, "resources": self._api.any(RESOURCES_TYPE, changed)}
         await self._api.maybe("update_task", request)
 
+    async def remove_container(self, container_id: str) -> None:
+        labels = await self._labels(container_id)
         if labels is None:
             return
         self._prepared.pop(container_id, None)
