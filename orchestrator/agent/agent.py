@@ -5,22 +5,30 @@ Starts in the order of the data: registration, pod network (once the node has it
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
+from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.node import hostfacts
+from orchestrator.agent.node.addresses import FollowedAddress
+from orchestrator.agent.node.capacity import allocatable, capacity
+from orchestrator.agent.node.hostfacts import HostFacts
 from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.manager import PodManager
 from orchestrator.agent.pods.probes import Prober, Target
 from orchestrator.agent.pods.worker import PodWorker
+from orchestrator.agent.settings import KubeletSettings
 from orchestrator.agent.simulated import NoVolumes
 from orchestrator.agent.stats.collector import Collector
+from orchestrator.agent.stats.metered import metered
+from orchestrator.agent.stats.meters import Meters
 from orchestrator.agent.volumes import claimed as claimedvolumes
 from orchestrator.agent.volumes.podvolumes import Volumes
 from orchestrator.agent.volumes.sources import Sources
@@ -53,6 +61,9 @@ class AgentSettings:
     labels: dict[str, str]
     volumes: Path | None = None
     """Where volumes of the local-path provisioner lie; None offers none."""
+    kubelet: KubeletSettings = field(default_factory=KubeletSettings)
+    address: FollowedAddress | None = None
+    """Follows the host's address; None keeps to `node_ip`."""
     simulated: bool = False
     """Pods get no files and no probes: there is nothing behind their addresses."""
 
@@ -77,7 +88,8 @@ class Agent:
         self._client = client
         self._feed = feed
         self._services = services
-        self._runtime = runtime
+        self.meters = Meters(clock)
+        self._runtime = metered(runtime, self.meters)
         self._network = network
         self._recorder = recorder
         self._clock = clock
@@ -85,10 +97,14 @@ class Agent:
         self._supervisor = Supervisor(f"agent/{settings.node_name}", clock)
         self._prober: Prober | None = None
         self.manager: PodManager | None = None
+        self.stats = Collector(self._runtime, self.workers, settings.directory, clock, self._supervisor)
         self.ready = False
 
     @property
-        self.stats = Collector(runtime, self._workers, settings.directory, clock, self._supervisor)
+    def settings(self) -> AgentSettings:
+        return self._settings
+
+    @property
     def runtime(self) -> Runtime:
         return self._runtime
 
@@ -99,17 +115,14 @@ class Agent:
         if settings.volumes is not None and not settings.simulated:
             await asyncio.to_thread(claimedvolumes.prepare, settings.volumes)
         host = hostfacts.read(settings.directory)
-        capacity = host.capacity()
-        facts = NodeFacts(settings.node_name, settings.node_ip, capacity, capacity, host.memory_bytes)
-        reporter = NodeReporter(
-            facts,
-            host,
-            NodeSettings(settings.agent_port, settings.labels, settings.directory, settings.volumes),
-            self._client,
-            self._runtime,
-            self._clock,
-            self._recorder,
+        facts = NodeFacts(
+            settings.node_name,
+            settings.node_ip,
+            capacity(host, settings.kubelet),
+            allocatable(host, settings.kubelet),
+            host.memory_bytes,
         )
+        reporter = self.reporter = self._reporter(facts, host)
         node = await reporter.register()
         self._supervisor.serve("lease", reporter.renew)
         network = await self._network(await self._pod_cidr(node))
@@ -119,9 +132,37 @@ class Agent:
         self.ready = True
         log.info("node ready", node=settings.node_name)
 
+    def _reporter(self, facts: NodeFacts, host: HostFacts) -> NodeReporter:
+        settings = self._settings
+        presented = NodeSettings(
+            settings.agent_port,
+            {**settings.kubelet.labels, **settings.labels},
+            settings.directory,
+            settings.volumes,
+            taints=settings.kubelet.taints,
+            address=settings.address,
+            simulated=settings.simulated,
+        )
+        return NodeReporter(facts, host, presented, self._client, self._runtime, self._clock, self._recorder)
+
+    async def _images(self) -> Images:
+        wanted, path = self._settings.kubelet.images, self._settings.directory / "pulled-images.json"
+        records = PullRecords(
+            None if self._settings.simulated else path, wanted.verify, wanted.verify_allowlist
+        )
+        await records.load()
+        return Images(
+            self._runtime,
+            self._clock,
+            self._supervisor,
+            self._pulled,
+            records=records,
+            pulls_max=wanted.pulls_max,
+        )
+
     async def _start_pods(self, facts: NodeFacts, network: PodNetwork) -> None:
         settings = self._settings
-        images = Images(self._runtime, self._clock, self._supervisor, self._pulled)
+        images = await self._images()
         prober = self._prober = Prober(
             self._runtime,
             self._clock,
@@ -144,15 +185,17 @@ class Agent:
             supervisor=self._supervisor,
             before_stop=self._before_stop,
         )
+        self.reporter.on_address = partial(_move, context)
         self.manager = PodManager(context, self._feed)
         await self.manager.start()
+
+    def workers(self) -> list[PodWorker]:
+        """Of every pod on the node."""
+        return self.manager.workers() if self.manager is not None else []
 
     def _volumes(self) -> PodVolumes:
         if self._settings.simulated:
             return NoVolumes()
-    def _workers(self) -> list[PodWorker]:
-        return self.manager.workers() if self.manager is not None else []
-
         sources = Sources(self._fetch, self._request_token, self._clock)
         return Volumes(self._settings.directory / "pods", sources, self._settings.dns)
 
@@ -207,3 +250,8 @@ class Agent:
         if worker is not None:
             message = f"{kind.capitalize()} probe failed: {text}"
             self._recorder.event(worker.pod, "Warning", "Unhealthy", message)
+
+
+def _move(context: Context, address: str) -> None:
+    """Pods' status names the node's new address from now on."""
+    context.facts = replace(context.facts, ip=address)

@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,19 +22,18 @@ from orchestrator.runtime import references
 
 log = structlog.get_logger(__name__)
 
-Policy = Literal["NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify"]
-"""A kubelet's `imagePullCredentialsVerificationPolicy`."""
 SECRETS_MAX = 100
 """Credentials remembered for one name; the oldest goes first."""
 
 
 class PullRecords:
-    """Records by image id and name. Without a `path` nothing outlives the process."""
+    """Records by image id and name. Without a `path` nothing outlives the process. `policy` is one of
+    `agent.settings.VERIFY`, a kubelet's `imagePullCredentialsVerificationPolicy`."""
 
     def __init__(
         self,
         path: Path | None = None,
-        policy: Policy = "NeverVerifyPreloadedImages",
+        policy: str = "NeverVerifyPreloadedImages",
         allowlist: Sequence[str] = (),
     ) -> None:
         self._path = path

@@ -1,14 +1,14 @@
 """What the host has: CPUs, memory, disk, kernel, names. Read from /proc and the system, cheaply."""
 
+import contextlib
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.api.item import Object
-
-PODS_MAX = 110
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,9 @@ class HostFacts:
     os_image: str
     architecture: str
 
-    def capacity(self) -> Object:
-        """As a node's status gives it."""
-        return {
-            "cpu": str(self.cpus),
-            "memory": f"{self.memory_bytes // 1024}Ki",
-            "ephemeral-storage": f"{self.disk_bytes // 1024}Ki",
-            "pods": str(PODS_MAX),
-        }
+    swap_bytes: int = 0
+    huge_pages: Mapping[int, int] = field(default_factory=dict)
+    """How many the kernel keeps, by their size in bytes."""
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -51,13 +46,25 @@ def read(directory: Path) -> HostFacts:
         kernel=platform.release(),
         os_image=release,
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        swap_bytes=_meminfo("SwapTotal"),
+        huge_pages=huge_pages(),
     )
 
 
-def available_memory_bytes() -> int:
-    """`MemAvailable` of the host."""
+def huge_pages(root: Path = HUGE_PAGES) -> dict[int, int]:
+    """`hugepages-2048kB/nr_hugepages` and its like; nothing where the kernel has none."""
+    found = {}
+    for directory in root.glob("hugepages-*kB"):
+        with contextlib.suppress(OSError, ValueError):
+            size = int(directory.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+            found[size] = int((directory / "nr_hugepages").read_text())
+    return found
+
+
+def _meminfo(name: str) -> int:
+    """A line of `/proc/meminfo` in bytes; 0 when there is none."""
     for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.agent.images.access import Policy, PullRecords
+from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.keyring import Credential
 from orchestrator.runtime.interface import RegistryAuth
 
@@ -26,7 +26,7 @@ def login(password: str = "p", secret: str = "ns/a/1") -> Credential:
         ("AlwaysVerify", NAME, False),
     ],
 )
-def test_images_that_nobody_here_pulled(policy: Policy, name: str, allowed: bool) -> None:
+def test_images_that_nobody_here_pulled(policy: str, name: str, allowed: bool) -> None:
     records = PullRecords(policy=policy, allowlist=["r.io/base", "r.io/tools/*"])
     assert records.may_use(name, ID, []) is allowed
 

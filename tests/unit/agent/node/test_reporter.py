@@ -1,10 +1,15 @@
 """The node's own object: registration, conditions, lease, and what is not written."""
 
+from typing import Any
+
 import pytest
 
 from orchestrator.agent.context import NodeFacts
 from orchestrator.agent.node import hostfacts
+from orchestrator.agent.node.addresses import FollowedAddress
+from orchestrator.agent.node.capacity import allocatable, capacity
 from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
+from orchestrator.agent.settings import KubeletSettings
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import LEASES, NODES
@@ -30,11 +35,11 @@ def engine(world: World) -> Engine:
     return Engine(world.clock, world.supervisor)
 
 
-def reporter(world: World, engine: Engine, labels: dict[str, str] | None = None) -> NodeReporter:
+def reporter(world: World, engine: Engine, labels: dict[str, str] | None = None, **more: Any) -> NodeReporter:
     host = hostfacts.read(world.directory)
-    capacity = host.capacity()
-    facts = NodeFacts("n1", "192.0.2.7", capacity, capacity, host.memory_bytes)
-    settings = NodeSettings(10250, labels or {}, world.directory)
+    known = KubeletSettings()
+    facts = NodeFacts("n1", "192.0.2.7", capacity(host, known), allocatable(host, known), host.memory_bytes)
+    settings = NodeSettings(10250, labels or {}, world.directory, **more)
     return NodeReporter(facts, host, settings, world.node_client, engine, world.clock, world.notes)
 
 
@@ -157,3 +162,66 @@ async def test_the_lease_belongs_to_the_node_and_is_renewed(world: World, engine
     await world.admin.delete(LEASES, "n1", "kube-node-lease")
     await world.pass_until(there)
     await supervisor.stop()
+
+
+async def test_a_new_node_gets_its_taints_and_an_old_one_keeps_its_own(world: World, engine: Engine) -> None:
+    taint = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+    await fresh(world)
+    await reporter(world, engine, taints=(taint,)).register()
+    assert (await node(world))["spec"]["taints"] == [taint]
+    await reporter(world, engine, taints=({"key": "other", "effect": "NoExecute"},)).register()
+    assert (await node(world))["spec"]["taints"] == [taint]
+
+
+async def test_pressures_show_at_once_with_their_events(world: World, engine: Engine) -> None:
+    made = reporter(world, engine)
+    await made.register()
+    await made.network_ready()
+    world.notes.written.clear()
+    made.pressures = lambda: {"DiskPressure"}
+    await made.report_now()
+    found = await condition(world, "DiskPressure")
+    assert (found["status"], found["reason"]) == ("True", "KubeletHasDiskPressure")
+    assert world.notes.written == [
+        ("Normal", "NodeHasDiskPressure", "Node n1 status is now: NodeHasDiskPressure")
+    ]
+    made.problems["shutdown"] = "node is shutting down"
+    await made.report_now()
+    assert (await condition(world))["message"] == "node is shutting down"
+    assert world.notes.reasons()[-1] == "NodeNotReady"
+
+
+async def test_the_address_follows_the_host(world: World, engine: Engine) -> None:
+    answers = {4: "192.0.2.7"}
+    following = FollowedAddress("192.0.2.7", lambda version: answers[version])
+    made = reporter(world, engine, address=following)
+    told: list[str] = []
+    made.on_address = told.append
+    await made.register()
+    for answer in ("192.0.2.8", ""):
+        answers[4] = answer
+        await made.report_now()
+    addresses = (await node(world))["status"]["addresses"]
+    assert addresses[0] == {"type": "InternalIP", "address": "192.0.2.7"}
+    assert told == ["192.0.2.8", "192.0.2.7"], "without a default route it is the one of the start"
+
+
+async def test_the_status_lists_images_and_extended_resources(world: World, engine: Engine) -> None:
+    await engine.image("demo:1")
+    made = reporter(world, engine)
+    made.extended = lambda: ({"example.com/gpu": "2"}, {"example.com/gpu": "1"})
+    await made.register()
+    status = (await node(world))["status"]
+    assert status["images"] == [{"names": ["demo:1"], "sizeBytes": 1_000_000}]
+    assert (status["capacity"]["example.com/gpu"], status["allocatable"]["example.com/gpu"]) == ("2", "1")
+
+
+async def test_a_host_that_was_restarted_is_told(world: World, engine: Engine) -> None:
+    await reporter(world, engine).register()
+    found = await node(world)
+    info = {**found["status"]["nodeInfo"], "bootID": "before"}
+    await world.admin.update(
+        NODES, {**found, "status": {**found["status"], "nodeInfo": info}}, subresource="status"
+    )
+    await reporter(world, engine).register()
+    assert "Rebooted" in world.notes.reasons()
