@@ -39,7 +39,9 @@ class BenchCluster:
     ) -> None:
         self.stop()
         subprocess.run(
-            [*self._base(), "cleanup", *self._where(), "--purge"], check=False, capture_output=True
+            [*self._base(), "cleanup", *self._where(), *self._engine(), "--purge"],
+            check=False,
+            capture_output=True,
         )
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -88,6 +90,21 @@ class BenchCluster:
     @property
     def ca(self) -> Path:
         return self._directory / "data" / "pki" / "ca.crt"
+
+    @property
+    def instance(self) -> str:
+        """What everything that it makes on this host carries in its name."""
+        return (self._directory / "data" / "instance").read_text().strip()
+
+    def wait_for_node(self) -> None:
+        """Returns when a node is Ready."""
+        for _ in range(600):
+            nodes = self.call("GET", "/api/v1/nodes")["items"]
+            conditions = [c for node in nodes for c in node["status"].get("conditions", ())]
+            if any((c["type"], c["status"]) == ("Ready", "True") for c in conditions):
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the node did not become Ready")
 
     @property
     def port(self) -> int:
@@ -165,6 +182,11 @@ class BenchCluster:
 
     def _base(self) -> list[str]:
         return [sys.executable, "-m", "orchestrator"]
+
+    def _engine(self) -> list[str]:
+        """The flags that say where the engine listens, if there are any."""
+        name = "--runtime-endpoint"
+        return [name, self._flags[self._flags.index(name) + 1]] if name in self._flags else []
 
     def _where(self) -> list[str]:
         return ["--data-dir", str(self._directory / "data"), "--run-dir", str(self._directory / "run")]
