@@ -9,6 +9,7 @@ from orchestrator.admission.escalation import Holdings, RbacEscalation
 from orchestrator.admission.limitranger import LimitRanger
 from orchestrator.admission.namespace_lifecycle import NamespaceLifecycle
 from orchestrator.admission.node_restriction import NodeRestriction
+from orchestrator.admission.node_taints import TaintNodesByCondition
 from orchestrator.admission.priority import Priority
 from orchestrator.admission.runtime_class import RuntimeClass
 from orchestrator.admission.service_account import ServiceAccount
@@ -32,6 +33,7 @@ def default_plugins(
         LimitRanger(reader),
         ServiceAccount(reader, clock, rng),
         NodeRestriction(),
+        TaintNodesByCondition(),
         RbacEscalation(reader, holdings),
         Priority(reader),
         DefaultTolerationSeconds(),

@@ -8,6 +8,7 @@
 4. When nothing remains the finalizer `kubernetes` is taken from the spec through `finalize`, which lets the
    API remove the namespace.
 5. A resource that can't be deleted does not keep the others from going; it is named in a condition.
+6. While another server that serves a group of the API is away, nobody knows what it holds: the namespace waits.
 """
 
 from collections import Counter
@@ -16,12 +17,12 @@ from dataclasses import dataclass, field
 from orchestrator.api.errors import ApiError, Conflict, MethodNotAllowed, NotFound
 from orchestrator.api.item import Item, Object
 from orchestrator.api.options import DeleteOptions
-from orchestrator.api.resources import NAMESPACES, PODS, Resource, ResourceTable
+from orchestrator.api.resources import APISERVICES, NAMESPACES, PODS, Resource, ResourceTable
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
-from orchestrator.controllers.objects import with_condition, with_value
+from orchestrator.controllers.objects import find_condition, with_condition, with_value
 from orchestrator.informer.cache import Informers, key_of
 from orchestrator.informer.queue import WorkQueue
 
@@ -56,6 +57,7 @@ class NamespaceController:
         if FINALIZER not in (namespace.get("spec") or {}).get("finalizers", ()):
             return None
         rest = await self._empty(key)
+        rest.away = await self._away()
         if rest.clean:
             await self._finalize(namespace)
             return None
@@ -92,6 +94,11 @@ class NamespaceController:
                 if resource is PODS:
                     break
         return rest
+
+    async def _away(self) -> list[str]:
+        """Rule 6: group and version of what other servers serve, and do not now."""
+        services = (await self._client.list(APISERVICES)).items
+        return sorted(_group_version(service.object) for service in services if is_away(service.object))
 
     async def _delete_all(self, resource: Resource, namespace: str, items: list[Item]) -> None:
         options = DeleteOptions(propagation_policy="Background")
@@ -131,10 +138,25 @@ class Rest:
     counts: Counter[str] = field(default_factory=Counter)
     finalizers: Counter[str] = field(default_factory=Counter)
     errors: dict[str, str] = field(default_factory=dict)
+    away: list[str] = field(default_factory=list)
+    """Groups and versions that can't be asked."""
 
     @property
     def clean(self) -> bool:
-        return not self.counts and not self.errors
+        return not self.counts and not self.errors and not self.away
+
+
+def is_away(service: Object) -> bool:
+    """Whether an APIService is another server's, which does not answer."""
+    if not service["spec"].get("service"):
+        return False
+    available = find_condition((service.get("status") or {}).get("conditions") or [], "Available")
+    return available is None or available["status"] != "True"
+
+
+def _group_version(service: Object) -> str:
+    spec = service["spec"]
+    return f"{spec.get('group', '')}/{spec.get('version', '')}"
 
 
 def contents(table: ResourceTable) -> list[Resource]:
@@ -157,8 +179,9 @@ def conditions(old: list[Object], rest: Rest, now: str) -> list[Object]:
     ]
     holding = [f"{name} in {count} resource instances" for name, count in sorted(rest.finalizers.items())]
     failed = [f"{name}: {text}" for name, text in sorted(rest.errors.items())]
+    away = [f"{name}: stale GroupVersion discovery: {name}" for name in rest.away]
     rows: tuple[tuple[str, list[str], str, str, str], ...] = (
-        ("NamespaceDeletionDiscoveryFailure", [], "", "ResourcesDiscovered",
+        ("NamespaceDeletionDiscoveryFailure", away, "DiscoveryFailed", "ResourcesDiscovered",
          "All resources successfully discovered"),
         ("NamespaceDeletionGroupVersionParsingFailure", [], "", "ParsedGroupVersions",
          "All legacy kube types successfully parsed"),
@@ -170,6 +193,8 @@ def conditions(old: list[Object], rest: Rest, now: str) -> list[Object]:
          "All content-preserving finalizers finished"),
     )  # fmt: skip
     texts = {
+        "NamespaceDeletionDiscoveryFailure": f"Discovery failed for some groups, {len(away)} failing: "
+        "unable to retrieve the complete list of server APIs: ",
         "NamespaceContentRemaining": "Some resources are remaining: ",
         "NamespaceFinalizersRemaining": "Some content in the namespace has finalizers remaining: ",
         "NamespaceDeletionContentFailure": f"Failed to delete all resource types, {len(failed)} remaining: ",

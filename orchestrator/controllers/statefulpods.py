@@ -69,6 +69,12 @@ def claim_names(stateful_set: Object, ordinal: int) -> dict[str, str]:
     return {name: f"{name}-{owner}-{ordinal}" for name in names}
 
 
+def claims_index(item: Item) -> tuple[str, ...]:
+    """Index function `claims`: names of the set's claims without their ordinal, with the namespace."""
+    owner, templates = item.meta, item.object["spec"].get("volumeClaimTemplates") or ()
+    return tuple(f"{owner.namespace}/{template['metadata']['name']}-{owner.name}" for template in templates)
+
+
 def with_claims(stateful_set: Object, ordinal: int, volumes: list[Object]) -> list[Object]:
     """Rule 2, for a pod's volumes."""
     names = claim_names(stateful_set, ordinal)

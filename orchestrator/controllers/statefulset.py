@@ -49,6 +49,7 @@ from orchestrator.controllers.statefulplan import (
 )
 from orchestrator.controllers.statefulpods import (
     claim_names,
+    claims_index,
     has_claims,
     identity_labels,
     new_stateful_pod,
@@ -89,6 +90,7 @@ class StatefulSetController:
         claims = informers.of(PERSISTENTVOLUMECLAIMS)
         self._control = PodControl(self._client, self._recorder, self._freshness, self._pods, _TEXTS)
         self._claims = Claims(self._client, self._recorder, self._freshness, claims)
+        self._sets.add_index("claims", claims_index)
         self._pods.add_index("controller", controller_index)
         self._pods.add_index("orphan", orphan_index)
         self._sets.on_change(lambda old, new: queue.add(key_of(new or old)))  # type: ignore[arg-type]
@@ -141,8 +143,8 @@ class StatefulSetController:
         if old is None or new is not None:
             return
         place = place_of(old.meta.name)
-        for candidate in self._sets.list(old.meta.namespace) if place is not None else ():
-            if old.meta.name in claim_names(candidate.object, place[1]).values():  # type: ignore[index]
+        if place is not None:
+            for candidate in self._sets.by_index("claims", f"{old.meta.namespace}/{place[0]}"):
                 self._queue.add(key_of(candidate))
 
     async def _claimed(self, key: str, item: Item, stateful_set: Object) -> list[Item]:

@@ -5,7 +5,8 @@
    it was bound to the node where that was later; the shortest tolerance counts. Without seconds it stays. A taint
    that does not say when it was added, such as one of `kubectl taint`, counts from when it was first seen here.
 3. Before deletion the pod gets the condition DisruptionTarget, reason DeletionByTaintManager.
-4. Pods that finished or are being deleted are left alone; when the taint goes, waiting deletions are off.
+4. Pods that finished or are being deleted are left alone; when the taint goes, or a pod comes to tolerate it,
+   waiting deletions are off, and the pods are told.
 
 Keys are nodes. Which node is silent is decided by `nodelifecycle`; here only taints count.
 """
@@ -37,6 +38,8 @@ class TaintEvictionController:
         self._recorder = recorder
         self._seen: dict[str, dict[Place, str]] = {}
         """When taints without a time were first seen, by node."""
+        self._waiting: dict[str, set[str]] = {}
+        """Uids of pods whose deletion is due later, by node."""
 
     def setup(self, informers: Informers, queue: WorkQueue) -> None:
         self._queue = queue
@@ -49,12 +52,24 @@ class TaintEvictionController:
     async def reconcile(self, key: str) -> float | None:
         item = self._nodes.get(key)
         taints = self._timed(key, no_execute(item.object) if item is not None else [])
-        if not taints:
+        if not taints and key not in self._waiting:
             return None
-        steps = plan(taints, self._pods.by_index("node", key), self._clock.now_s())
+        pods = self._pods.by_index("node", key)
+        steps = plan(taints, pods, self._clock.now_s()) if taints else Plan([], None, set())
+        self._tell_cancelled(key, pods, steps)
         for pod in steps.evict:
             await self._evict(pod)
         return steps.look_again_s
+
+    def _tell_cancelled(self, node: str, pods: list[Item], steps: "Plan") -> None:
+        """Rule 4: whose deletion is off, of those that stay."""
+        off = self._waiting.pop(node, set()) - steps.waiting - {pod.meta.uid for pod in steps.evict}
+        if steps.waiting:
+            self._waiting[node] = steps.waiting
+        for pod in pods if off else ():
+            if pod.meta.uid in off and not pod.meta.deletion_timestamp:
+                text = f"Cancelling deletion of Pod {pod.meta.namespace}/{pod.meta.name}"
+                self._recorder.event(pod.object, "Normal", "TaintManagerEviction", text)
 
     def _timed(self, node: str, taints: list[Object]) -> list[Object]:
         """Each taint with the time from which it counts."""
@@ -67,8 +82,9 @@ class TaintEvictionController:
 
     def _node_changed(self, old: Item | None, new: Item | None) -> None:
         """A taint that went is looked at too: what was seen of it is forgotten."""
-        if new is None or no_execute(new.object) or new.meta.name in self._seen:
-            self._queue.add((new or old).meta.name)  # type: ignore[union-attr]
+        name = (new or old).meta.name  # type: ignore[union-attr]
+        if new is None or no_execute(new.object) or name in self._seen or name in self._waiting:
+            self._queue.add(name)
 
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
         """A pod that lands on a tainted node, or whose tolerations changed."""
@@ -117,12 +133,14 @@ class Plan:
 
     evict: list[Item]
     look_again_s: float | None
+    waiting: set[str]
+    """Uids of those that are due later."""
 
 
 def plan(taints: list[Object], pods: list[Item], now_s: float) -> Plan:
     """Rules 1, 2 and 4 for the pods of one node with these NoExecute taints; each says when it was added."""
     added_s = max(seconds(taint["timeAdded"]) for taint in taints)
-    evict, waits = [], []
+    evict, waits, waiting = [], [], set()
     for pod in pods:
         view = pod_view(pod)
         if pod.meta.deletion_timestamp or view.finished:
@@ -135,7 +153,8 @@ def plan(taints: list[Object], pods: list[Item], now_s: float) -> Plan:
             evict.append(pod)
         else:
             waits.append(left_s)
-    return Plan(evict, min(waits) if waits else None)
+            waiting.add(pod.meta.uid)
+    return Plan(evict, min(waits) if waits else None, waiting)
 
 
 def _bound_s(view: PodView) -> float:

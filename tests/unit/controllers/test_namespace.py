@@ -1,8 +1,8 @@
 import pytest
 
 from orchestrator.api.errors import ApiError, InternalError
-from orchestrator.api.resources import CONFIGMAPS, NAMESPACES, PODS, SECRETS, SERVICEACCOUNTS
-from orchestrator.controllers.namespace import NamespaceController, Rest, conditions, contents
+from orchestrator.api.resources import APISERVICES, CONFIGMAPS, NAMESPACES, PODS, SECRETS, SERVICEACCOUNTS
+from orchestrator.controllers.namespace import NamespaceController, Rest, conditions, contents, is_away
 from orchestrator.controllers.rootca import NAME, RootCaPublisher
 from orchestrator.controllers.serviceaccount import ServiceAccountController
 
@@ -47,6 +47,46 @@ def test_conditions_name_what_remains_and_keep_their_time():
         "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances",
     )
     assert conditions(first, rest, "t2") is first
+
+
+def api_service(group, status, **spec):
+    conditions = [{"type": "Available", "status": status}]
+    return {
+        "metadata": {"name": f"v1.{group}"},
+        "spec": {"group": group, "version": "v1", **spec},
+        "status": {"conditions": conditions},
+    }
+
+
+def test_only_other_servers_that_do_not_answer_are_away():
+    service = {"service": {"namespace": "n", "name": "s"}}
+    assert is_away(api_service("a.b", "False", **service))
+    assert not is_away(api_service("a.b", "True", **service))
+    assert is_away({**api_service("a.b", "True", **service), "status": {}})
+    assert not is_away(api_service("apps", "False"))
+
+
+async def test_a_namespace_waits_for_the_servers_that_may_hold_more_of_it(spaces):
+    remote = api_service(
+        "metrics.example.com", "False", service={"namespace": "default", "name": "m"},
+        groupPriorityMinimum=100, versionPriority=10,
+    )  # fmt: skip
+    made = await spaces.create(APISERVICES, {**remote, "status": {}}, "")
+    made = {**made, "status": remote["status"]}
+    await spaces.client.update(APISERVICES, made, subresource="status")
+    await spaces.client.delete(NAMESPACES, "team")
+    await spaces.settle()
+    held = (await spaces.get(NAMESPACES, "team", ""))["status"]["conditions"]
+    found = {c["type"]: (c["status"], c["reason"], c["message"]) for c in held}
+    assert found["NamespaceDeletionDiscoveryFailure"] == (
+        "True",
+        "DiscoveryFailed",
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+        "metrics.example.com/v1: stale GroupVersion discovery: metrics.example.com/v1",
+    )
+    await spaces.client.delete(APISERVICES, "v1.metrics.example.com")
+    await spaces.advance(10)
+    assert "team" not in await names(spaces)
 
 
 async def test_a_deleted_namespace_takes_everything_with_it(spaces):

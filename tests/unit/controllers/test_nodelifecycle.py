@@ -216,6 +216,8 @@ async def test_a_taint_that_does_not_say_when_it_came_counts_from_when_it_was_se
 
     assert await after(10, taints) == 1
     assert await after(10, []) == 1
+    told = ["Cancelling deletion of Pod default/p"]
+    assert await watched.events("TaintManagerEviction") == told
     assert await after(10, taints) == 1
     assert await after(10, taints) == 0
 
