@@ -30,8 +30,11 @@ from orchestrator.agent.stats.collector import Collector
 from orchestrator.agent.stats.metered import metered
 from orchestrator.agent.stats.meters import Meters
 from orchestrator.agent.volumes import claimed as claimedvolumes
+from orchestrator.agent.volumes.images import ImageVolumes
 from orchestrator.agent.volumes.podvolumes import Volumes
+from orchestrator.agent.volumes.references import References
 from orchestrator.agent.volumes.sources import Sources
+from orchestrator.agent.volumes.tokens import Tokens
 from orchestrator.api.item import Object
 from orchestrator.api.resources import NODES, SERVICEACCOUNTS, Resource
 from orchestrator.base.clock import Clock
@@ -196,8 +199,10 @@ class Agent:
     def _volumes(self) -> PodVolumes:
         if self._settings.simulated:
             return NoVolumes()
-        sources = Sources(self._fetch, self._request_token, self._clock)
-        return Volumes(self._settings.directory / "pods", sources, self._settings.dns)
+        held = References(self._client, self._supervisor, self._clock, self._reference_changed)
+        sources = Sources(self._fetch, held, Tokens(self._request_token, self._clock), self._clock)
+        images = ImageVolumes(self._runtime)
+        return Volumes(self._settings.directory / "pods", sources, self._settings.dns, images)
 
     async def stop(self) -> None:
         """Stop working; containers, links and mounts stay as they are."""
@@ -236,6 +241,11 @@ class Agent:
         return await self._client.create(
             SERVICEACCOUNTS, request, metadata["namespace"], subresource="token", name=account
         )
+
+    def _reference_changed(self, uid: str) -> None:
+        worker = self.manager.worker(uid) if self.manager is not None else None
+        if worker is not None:
+            worker.volumes_changed()
 
     def _pulled(self, uid: str) -> None:
         if self.manager is not None:

@@ -54,3 +54,15 @@ class Authorizer(Protocol):
 
     async def authorize(self, identity: Identity, attributes: Attributes) -> None:
         """Return when allowed; raise `orchestrator.api.errors.Forbidden` with Kubernetes' wording otherwise."""
+
+
+def selected_name(selector: str) -> str:
+    """The one name that a field selector of list or watch demands: such a request is about that object."""
+    if "metadata.name" not in selector or "\\" in selector:
+        return ""  # an escaped comma could make a value look like a term of its own
+    for term in selector.split(","):
+        field, _, value = term.partition("=")
+        if field == "metadata.name":
+            value = value.removeprefix("=")
+            return "" if "/" in value or "%" in value else value
+    return ""

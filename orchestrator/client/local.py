@@ -8,7 +8,7 @@ import builtins
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from orchestrator.api.access import Attributes, Authorizer, Identity
+from orchestrator.api.access import Attributes, Authorizer, Identity, selected_name
 from orchestrator.api.errors import BadRequest, MethodNotAllowed
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, WriteOptions
@@ -50,13 +50,14 @@ class LocalClient:
     async def list(
         self, resource: Resource, namespace: str | None = None, options: ListOptions = _LIST
     ) -> ItemList:
-        await self._authorize("list", resource, namespace or "")
+        await self._authorize("list", resource, namespace or "", selected_name(options.field_selector))
         return await self._registry.list(resource, namespace, options)
 
     async def watch(
         self, resource: Resource, namespace: str | None = None, options: WatchOptions = _WATCH
     ) -> AsyncGenerator[builtins.list[WatchEvent], None]:
-        await self._authorize("watch", resource, namespace or "")
+        name = selected_name(options.field_selector)
+        await self._authorize("watch", resource, namespace or "", name)
         await self._registry.catch_up(options.resource_version)
         batches = self._registry.watch(resource, namespace, options)
         try:

@@ -21,9 +21,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from orchestrator.base import mounting
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime import cgroups, containerd_logs, containerd_users, oom
+from orchestrator.runtime import cgroups, containerd_logs, containerd_users, imagemounts, oom
 from orchestrator.runtime import containerd_specs as specs
 from orchestrator.runtime.containerd_api import RESOURCES_TYPE, SPEC_TYPE, ContainerdApi, seconds
 from orchestrator.runtime.containerd_defaults import CAPABILITY_NUMBERS
@@ -425,6 +426,20 @@ class ContainerdRuntime:
 
     async def remove_image(self, image_id: str) -> None:
         await self._images.remove(image_id)
+
+    async def mount_image(self, image_id: str, target: str) -> None:
+        """A view of its layers keeps them here."""
+        image = await self._images.unpacked(image_id)
+        place = {"snapshotter": self._snapshotter, "key": imagemounts.key(target)}
+        labels = {"containerd.io/gc.root": "image volume"}
+        await self._api.once("view_snapshot", {**place, "parent": image.chain, "labels": labels})
+        mounts = (await self._api.call("snapshot_mounts", place)).get("mounts", [])
+        await asyncio.to_thread(imagemounts.mount, containerd_users.layers(mounts), Path(target))
+
+    async def unmount_image(self, target: str) -> None:
+        await asyncio.to_thread(mounting.unmount, target)
+        place = {"snapshotter": self._snapshotter, "key": imagemounts.key(target)}
+        await self._api.maybe("remove_snapshot", place)
 
     async def load_image(self, archive: bytes) -> None:
         """Take in an image archive: in `docker save` format (see `imagetar`), or an OCI layout."""

@@ -68,8 +68,13 @@ def _rows(text: str, fields: int) -> tuple[tuple[str, ...], ...]:
 
 def read(mounts: Iterable[Mapping[str, Any]]) -> Accounts:
     """From the layers that a snapshot's mounts name, the uppermost first. Blocking."""
-    layers = [layer for mount in mounts for layer in _layers(mount)]
-    return parse(_text(layers, "etc/passwd"), _text(layers, "etc/group"))
+    found = layers(mounts)
+    return parse(_text(found, "etc/passwd"), _text(found, "etc/group"))
+
+
+def layers(mounts: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """The directories that a snapshot's mounts lay over each other, the uppermost first."""
+    return [layer for mount in mounts for layer in _layers(mount)]
 
 
 def _layers(mount: Mapping[str, Any]) -> list[Path]:

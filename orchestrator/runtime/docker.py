@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from orchestrator.base import mounting
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime import cgroups, docker_logs, docker_specs, oom, pause
+from orchestrator.runtime import cgroups, docker_logs, docker_specs, imagemounts, oom, pause
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
 from orchestrator.runtime.docker_streams import (
@@ -378,6 +379,16 @@ class DockerRuntime:
 
     async def remove_image(self, image_id: str) -> None:
         await self._images.remove(image_id)
+
+    async def mount_image(self, image_id: str, target: str) -> None:
+        """A container that is never started keeps the image here."""
+        layers = await self._images.layers(image_id)
+        await self._create(*docker_specs.image_holder(self._instance, image_id, target))
+        await asyncio.to_thread(imagemounts.mount, layers, Path(target))
+
+    async def unmount_image(self, target: str) -> None:
+        await asyncio.to_thread(mounting.unmount, target)
+        await self.remove_container(docker_specs.image_holder(self._instance, "", target)[0])
 
     async def load_image(self, archive: bytes) -> None:
         """Take in an image archive in `docker save` format (see `imagetar`)."""

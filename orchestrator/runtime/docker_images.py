@@ -2,14 +2,16 @@
 
 import asyncio
 import base64
+import builtins
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
-from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth
+from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth, RuntimeFailure
 from orchestrator.runtime.pulling import pull_failure
 from orchestrator.runtime.references import is_image_id, parse
 
@@ -35,7 +37,22 @@ class DockerImages:
         config = facts.get("Config") or {}
         return _image(facts, user=config.get("User", ""))
 
-    async def list(self) -> list[Image]:
+    async def layers(self, image_id: str) -> "builtins.list[Path]":
+        """The directories of the image's layers, the uppermost first. Raises `ImageNotFound`, `RuntimeFailure`."""
+        try:
+            facts = await self._engine.call("GET", f"images/{image_id}/json")
+        except EngineError as error:
+            if error.status == 404:
+                raise ImageNotFound(f"image {image_id} is not on this host", "ErrImageNeverPull") from error
+            raise
+        driver = facts.get("GraphDriver") or {}
+        data = driver.get("Data") or {}
+        if driver.get("Name") != "overlay2" or not data.get("UpperDir"):
+            name = driver.get("Name") or "containerd's snapshotter"
+            raise RuntimeFailure(f"image volumes need the engine's storage driver overlay2, not {name}")
+        return [Path(part) for part in (data["UpperDir"], *data.get("LowerDir", "").split(":")) if part]
+
+    async def list(self) -> "builtins.list[Image]":
         """Images as one call lists them; the user of each is known only to `find`."""
         return [_image(row) for row in await self._engine.call("GET", "images/json")]
 

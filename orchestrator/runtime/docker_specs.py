@@ -11,9 +11,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Places, Resources, Sandbox, SandboxSpec
+from orchestrator.runtime import imagemounts
+from orchestrator.runtime.interface import (
+    Container,
+    ContainerSpec,
+    Device,
+    Mount,
+    Places,
+    Resources,
+    Sandbox,
+    SandboxSpec,
+)
 from orchestrator.runtime.oom import OomScores
 from orchestrator.runtime.pause import TAG as PAUSE_TAG
+from orchestrator.runtime.podcgroups import absolute
 
 INSTANCE: Final = "orchestrator.internal/instance"
 ATTEMPT: Final = "orchestrator.internal/attempt"
@@ -22,6 +33,7 @@ NETWORK: Final = "orchestrator.internal/network"
 PID: Final = "orchestrator.internal/pid"
 IPC: Final = "orchestrator.internal/ipc"
 CGROUP_PARENT: Final = "orchestrator.internal/cgroup-parent"
+HANDLER: Final = "orchestrator.internal/runtime-handler"
 KIND: Final = "io.kubernetes.docker.type"
 POD_NAME: Final = "io.kubernetes.pod.name"
 POD_NAMESPACE: Final = "io.kubernetes.pod.namespace"
@@ -31,6 +43,7 @@ SANDBOX_ID: Final = "io.kubernetes.sandbox.id"
 ANNOTATION: Final = "annotation."
 SANDBOX_KIND: Final = "podsandbox"
 CONTAINER_KIND: Final = "container"
+IMAGE_HOLDER_KIND: Final = "imageholder"
 
 SANDBOX_OOM_SCORE_ADJ: Final = -998
 PROPAGATIONS: Final = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
@@ -61,7 +74,8 @@ def sandbox_body(instance: str, spec: SandboxSpec, oom: OomScores, cgroup_driver
         "IpcMode": "shareable" if spec.ipc == "pod" else "host",
         "PidMode": "host" if spec.pid == "host" else "",
         "UTSMode": "host" if spec.network == "host" else "",
-        "CgroupParent": cgroup_parent(spec.cgroup_parent, cgroup_driver),
+        "CgroupParent": cgroup_parent(sandbox_cgroup(instance, spec), cgroup_driver),
+        "Runtime": spec.runtime_handler,
         "Sysctls": dict(spec.sysctls),
         "OomScoreAdj": oom.clamp(SANDBOX_OOM_SCORE_ADJ),
         "CpuShares": 2,
@@ -96,9 +110,15 @@ def sandbox_labels(instance: str, spec: SandboxSpec) -> dict[str, str]:
         NETWORK: spec.network,
         PID: spec.pid,
         IPC: spec.ipc,
-        CGROUP_PARENT: spec.cgroup_parent,
+        CGROUP_PARENT: sandbox_cgroup(instance, spec),
+        HANDLER: spec.runtime_handler,
         **{f"{ANNOTATION}{key}": value for key, value in spec.annotations.items()},
     }
+
+
+def sandbox_cgroup(instance: str, spec: SandboxSpec) -> str:
+    """From the root of the hierarchies; empty leaves it to the engine."""
+    return absolute(instance, spec.cgroup_parent) if spec.cgroup_parent else ""
 
 
 def container_body(
@@ -115,10 +135,12 @@ def container_body(
         "OpenStdin": spec.stdin,
         "StdinOnce": spec.stdin_once,
         "HostConfig": {
-            **_namespaces(spec.sandbox_id, sandbox),
+            **_namespaces(spec, sandbox),
             **_resources(spec, oom),
             **_security(spec),
-            "CgroupParent": cgroup_parent(sandbox.get(CGROUP_PARENT, ""), cgroup_driver),
+            "CgroupParent": cgroup_parent(_container_cgroup(instance, spec, sandbox), cgroup_driver),
+            "Runtime": sandbox.get(HANDLER, ""),
+            "Devices": [_device(device) for device in spec.devices],
             "Mounts": [_mount(mount) for mount in spec.mounts],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}},
             "RestartPolicy": {"Name": "no"},
@@ -148,15 +170,33 @@ def container_labels(instance: str, spec: ContainerSpec) -> dict[str, str]:
     }
 
 
-def _namespaces(sandbox_id: str, sandbox: Mapping[str, str]) -> dict[str, str]:
-    joined = f"container:{sandbox_id}"
+def _container_cgroup(instance: str, spec: ContainerSpec, sandbox: Mapping[str, str]) -> str:
+    return absolute(instance, spec.cgroup.path) if spec.cgroup else sandbox.get(CGROUP_PARENT, "")
+
+
+def _namespaces(spec: ContainerSpec, sandbox: Mapping[str, str]) -> dict[str, str]:
+    joined = f"container:{spec.sandbox_id}"
     on_host = sandbox.get(NETWORK) == "host"
     pid = sandbox.get(PID, "container")
     return {
         "NetworkMode": "host" if on_host else joined,
         "UTSMode": "host" if on_host else "",
         "IpcMode": "host" if sandbox.get(IPC) == "host" else joined,
-        "PidMode": {"pod": joined, "host": "host"}.get(pid, ""),
+        "PidMode": _pid_mode(spec, pid, joined),
+    }
+
+
+def _pid_mode(spec: ContainerSpec, of_pod: str, joined: str) -> str:
+    if spec.target_id and of_pod == "container":
+        return f"container:{spec.target_id}"
+    return {"pod": joined, "host": "host"}.get(of_pod, "")
+
+
+def _device(device: Device) -> dict[str, str]:
+    return {
+        "PathOnHost": device.host_path,
+        "PathInContainer": device.container_path,
+        "CgroupPermissions": device.permissions,
     }
 
 
@@ -186,7 +226,11 @@ def _security(spec: ContainerSpec) -> dict[str, Any]:
     options = ["no-new-privileges"] if wanted.no_new_privileges else []
     if wanted.seccomp:
         options.append(f"seccomp={wanted.seccomp}")
+    if wanted.apparmor:
+        options.append(f"apparmor={wanted.apparmor}")
+    shown: dict[str, Any] = {"MaskedPaths": [], "ReadonlyPaths": []} if wanted.unmasked else {}
     return {
+        **shown,
         "Privileged": wanted.privileged,
         "ReadonlyRootfs": wanted.read_only_rootfs,
         "CapAdd": list(wanted.add_capabilities),
@@ -211,6 +255,13 @@ def places(facts: Mapping[str, Any]) -> Places:
     upper = ((facts.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir", "")
     log = facts.get("LogPath") or ""
     return Places(Path(upper) if upper else None, Path(log).parent if log else None)
+
+
+def image_holder(instance: str, image_id: str, target: str) -> tuple[str, dict[str, Any]]:
+    """Name and body of the container that holds an image for the volume at `target`; it is never started."""
+    labels = {INSTANCE: instance, KIND: IMAGE_HOLDER_KIND}
+    body = {"Image": image_id, "Cmd": ["-"], "Labels": labels, "NetworkDisabled": True}
+    return f"orc{instance}-{imagemounts.key(target)}", body
 
 
 def cgroup_parent(path: str, driver: str) -> str:

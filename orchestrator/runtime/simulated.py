@@ -319,6 +319,12 @@ class SimulatedRuntime:
     async def list_images(self) -> list[Image]:
         return list(self._images.values())
 
+    async def mount_image(self, image_id: str, target: str) -> None:
+        """There is nothing in an image."""
+
+    async def unmount_image(self, target: str) -> None:
+        return None
+
     async def remove_image(self, image_id: str) -> None:
         self._images = {name: image for name, image in self._images.items() if image.id != image_id}
 

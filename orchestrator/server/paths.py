@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from orchestrator.api.access import Attributes
+from orchestrator.api.access import Attributes, selected_name
 from orchestrator.api.errors import BadRequest, NotFound
 from orchestrator.server.query import NO_QUERY, Query
 
@@ -116,18 +116,7 @@ def _of_collection(verb: str, query: Query) -> tuple[str, str]:
         return "deletecollection", ""
     if verb != "get":
         return verb, ""
-    return ("watch" if query.flag("watch") else "list"), _selected_name(query.text("fieldSelector"))
-
-
-def _selected_name(selector: str) -> str:
-    if "metadata.name" not in selector or "\\" in selector:
-        return ""  # an escaped comma could make a value look like a term of its own
-    for term in selector.split(","):
-        field, _, value = term.partition("=")
-        if field == "metadata.name":
-            value = value.removeprefix("=")
-            return "" if "/" in value or "%" in value else value
-    return ""
+    return ("watch" if query.flag("watch") else "list"), selected_name(query.text("fieldSelector"))
 
 
 def _segments(path: str) -> list[str]:

@@ -20,6 +20,8 @@ from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Probed, StopContainer
 from orchestrator.agent.pods.probes import Target
 from orchestrator.agent.pods.restarts import RestartBackoff, duration
+from orchestrator.agent.volumes.errors import SubPathError, VolumeError
+from orchestrator.agent.volumes.images import image_volumes
 from orchestrator.api.errors import ApiError
 from orchestrator.api.item import Object
 from orchestrator.base.errors import OrchestratorError
@@ -95,9 +97,10 @@ class Operations:
         """Create and start one incarnation, or say what holds it up. Raises `RuntimeUnavailable`."""
         context, name = self._context, container["name"]
         try:
-            image = await self._image(pod, container)
-            if isinstance(image, Hold):
-                return image
+            for wanted in (*image_volumes(pod, container), container):
+                image = await self._image(pod, wanted)
+                if isinstance(image, Hold):
+                    return image
             prepared = await self._prepare(pod, container, pod_ip, attempt, image)
             spec = translate.container_spec(pod, container, sandbox_id, attempt, prepared)
             await self._clear(seen, name)
@@ -243,8 +246,11 @@ class Operations:
         env = await container_env(pod, container, facts, self._services(pod), context.fetch)
         try:
             mounts = await context.volumes.mounts(pod, container, facts, env, attempt)
-        except (ConfigError, ApiError, OSError) as error:
-            context.recorder.event(pod, "Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
+        except SubPathError:
+            raise
+        except (ConfigError, ApiError, OSError, RuntimeFailure) as error:
+            reason = error.reason if isinstance(error, VolumeError) else "FailedMount"
+            context.recorder.event(pod, "Warning", reason, str(error))
             raise MountFailure(str(error)) from error
         return translate.Prepared(image, env, mounts, context.facts.memory_bytes)
 

@@ -1,35 +1,36 @@
-"""Volumes of the pods on this node: directories on disk, prepared before a container starts, refreshed after.
+"""Volumes of the pods on this node: prepared before a container starts, refreshed after, taken away with the pod.
 
-Below `<root>/<pod uid>/volumes/<name>`. Config maps, secrets, downward API and projections are written
-atomically: a new directory, then one rename of the symlink `..data`, as clients of such volumes expect. Memory
-volumes are tmpfs mounts; a claimed volume is a link to where it lies. Called by pod workers; knows of the cluster
-only what `Sources` fetches.
+Below `<root>/<pod uid>`: `volumes/<name>` is a volume (a directory, a mount, or a link to where a claimed one lies),
+`volume-subpaths/…` are parts of volumes as containers mount them, `volume-read-only/…` whole ones of which nothing is
+writable, `image-volumes/<name>` contents of images. Everything may run twice: what is there is left as it is, also
+after a crash or a restart of the host. Called by pod workers; knows of the cluster only what `Sources` fetches. What
+touches a disk runs in threads: a path of the host may lie on a file system that does not answer.
 """
 
 import asyncio
-import os
 import shutil
-import subprocess
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.agent import podspec
 from orchestrator.agent.containers import podfiles
-from orchestrator.agent.containers.env import ConfigError, PodFacts, expand
+from orchestrator.agent.containers.env import ConfigError, PodFacts
 from orchestrator.agent.containers.podfiles import DnsSettings
-from orchestrator.agent.volumes import claimed as claimedvolumes
-from orchestrator.agent.volumes.sources import Files, Sources
+from orchestrator.agent.volumes import atomic, claimed, emptydirs, hostpaths, networked
+from orchestrator.agent.volumes.containermounts import Place, container_mounts, shared_volumes
+from orchestrator.agent.volumes.errors import VolumeError
+from orchestrator.agent.volumes.images import DIRECTORY as IMAGES
+from orchestrator.agent.volumes.images import ImageVolumes
+from orchestrator.agent.volumes.ownership import group_of
+from orchestrator.agent.volumes.sources import WRITTEN, Sources
+from orchestrator.agent.volumes.usage import VolumeUsage, of_pod
+from orchestrator.api.errors import ApiError
 from orchestrator.api.item import Object
+from orchestrator.base import mounting
 from orchestrator.runtime.interface import Container, Mount
 
-MOUNT_TIMEOUT_S = 30.0
-_WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
-_CLAIMED = ("persistentVolumeClaim", "ephemeral")
-
-
-class VolumeError(ConfigError):
-    """A volume can't be set up; the message names volume and cause."""
+Placing = Callable[[Object, Object, PodFacts], Awaitable[Place]]
+"""(pod, volume, facts) → where the volume is; raises `ConfigError`, `ApiError`, `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class Volumes:
     root: Path
     sources: Sources
     dns: DnsSettings
+    images: ImageVolumes
+    _digests: dict[tuple[str, str], int] = field(default_factory=dict)
+    """What was written last into a volume, by pod and name: a refresh that finds the same writes nothing."""
 
     def pod_dir(self, pod_uid: str) -> Path:
         return self.root / pod_uid
@@ -46,19 +50,33 @@ class Volumes:
     async def mounts(
         self, pod: Object, container: Object, facts: PodFacts, env: Mapping[str, str], attempt: int
     ) -> list[Mount]:
-        """Everything that one incarnation of a container mounts, prepared. Raises `ConfigError`, `OSError`."""
-        paths = await self.prepare(pod, facts)
+        """Everything that one incarnation of a container mounts, prepared.
+
+        Raises `VolumeError` for a volume, `SubPathError` for a part of one, `ApiError`, `OSError`.
+        """
+        places = await self.prepare(pod, facts)
         directory = self.pod_dir(pod["metadata"]["uid"])
 
         def work() -> list[Mount]:
             podfiles.write(pod, facts.pod_ip, directory, self.dns)
             return [
-                *volume_mounts(pod, container, paths, env),
+                *container_mounts(container, places, env, directory),
                 *podfiles.mounts(container, directory, attempt),
             ]
 
-        # In a thread: a path of the host may lie on a file system that does not answer.
         return await asyncio.to_thread(work)
+
+    async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[tuple[str, str]]:
+        """Block devices of claimed volumes: (path on the host, path in the container). Raises as `mounts` does."""
+        found = []
+        for device in container.get("volumeDevices") or ():
+            volume = next(v for v in pod["spec"]["volumes"] if v["name"] == device["name"])
+            place = await self._placed(pod, volume, facts)
+            if not place.block:
+                text = f"volume {device['name']} has volumeMode Filesystem, but is specified in volumeDevices"
+                raise VolumeError.unready(device["name"], text)
+            found.append((str(place.path), device["devicePath"]))
+        return found
 
     async def last_words(self, container: Container) -> str:
         """The termination message of a container that has ended."""
@@ -67,25 +85,41 @@ class Volumes:
             podfiles.read_termination_message, container.name, directory, container.attempt
         )
 
-    async def prepare(self, pod: Object, facts: PodFacts) -> dict[str, Path]:
-        """Every volume of the pod, ready to be mounted: name → host path. May run again to refresh.
-
-        Raises `ConfigError` when something that a volume names is missing.
-        """
-        paths: dict[str, Path] = {}
+    async def prepare(self, pod: Object, facts: PodFacts) -> dict[str, Place]:
+        """Every volume of the pod, ready to be mounted. Raises `VolumeError` for the first that can't be."""
+        places: dict[str, Place] = {}
         for volume in pod["spec"].get("volumes") or ():
-            paths[volume["name"]] = await self._one(pod, volume, facts)
-        return paths
+            places[volume["name"]] = await self._placed(pod, volume, facts)
+        own = self.pod_dir(pod["metadata"]["uid"])
+        for name in shared_volumes(pod):
+            if name in places and places[name].path.is_relative_to(own):
+                await asyncio.to_thread(mounting.share, places[name].path)
+        return places
 
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
-        """Bring written volumes up to date (changed config maps, tokens that age)."""
+        """Bring written volumes up to date (changed config maps, tokens that age). Raises for the first that can't be.
+
+        One that can't be brought up to date stays as it is, and the others are.
+        """
+        problem: Exception | None = None
         for volume in pod["spec"].get("volumes") or ():
-            if any(kind in volume for kind in _WRITTEN):
-                await self._one(pod, volume, facts)
+            kind = next((kind for kind in WRITTEN if kind in volume), None)
+            if kind is None:
+                continue
+            try:
+                await self._write(pod, volume, kind, facts)
+            except (ConfigError, ApiError, OSError) as error:
+                problem = problem or VolumeError.mount(volume["name"], error)
+        if problem is not None:
+            raise problem
 
     def ages(self, pod: Object) -> bool:
         """Whether the pod has volumes that follow the cluster."""
-        return any(kind in volume for volume in pod["spec"].get("volumes") or () for kind in _WRITTEN)
+        return any(kind in volume for volume in pod["spec"].get("volumes") or () for kind in WRITTEN)
+
+    async def usage(self, pod: Object) -> list[VolumeUsage]:
+        """What the pod's own volumes take of the node's disk and memory."""
+        return await asyncio.to_thread(of_pod, self.pod_dir(pod["metadata"]["uid"]), pod)
 
     async def retain(self, pod_uids: Collection[str]) -> None:
         """Delete everything of pods that are none of these: what a crash left behind."""
@@ -96,186 +130,103 @@ class Volumes:
     async def remove(self, pod_uid: str) -> None:
         """Unmount and delete everything of a pod; an unknown pod is fine."""
         self.sources.forget(pod_uid)
+        for key in [key for key in self._digests if key[0] == pod_uid]:
+            del self._digests[key]
         directory = self.pod_dir(pod_uid)
+        await self.images.release(directory / IMAGES)
         await asyncio.to_thread(_remove_tree, directory)
 
-    async def _one(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
+    # One volume
+
+    async def _placed(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
         name = volume["name"]
-        if "hostPath" in volume:
-            return await asyncio.to_thread(_host_path, name, volume["hostPath"])
-        path: Path = self.pod_dir(pod["metadata"]["uid"]) / "volumes" / name
-        if "emptyDir" in volume:
-            await asyncio.to_thread(_empty_dir, path, volume["emptyDir"], _fs_group(pod))
-            return path
-        if any(kind in volume for kind in _CLAIMED):
-            return await self._claimed(pod, volume, path, facts)
-        kind = next((kind for kind in _WRITTEN if kind in volume), None)
-        if kind is None:
+        place = next((place for kind, place in self._kinds().items() if kind in volume), None)
+        if place is None:
             sort = next((key for key in volume if key != "name"), "nothing")
-            raise VolumeError(f'volume "{name}": this node does not support volumes of type {sort}')
+            text = f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched: {sort}'
+            raise VolumeError.unready(name, text)
+        try:
+            return await place(pod, volume, facts)
+        except VolumeError:
+            raise
+        except (ConfigError, ApiError, OSError) as error:
+            raise VolumeError.mount(name, error) from error
+
+    def _kinds(self) -> dict[str, Placing]:
+        return {
+            **dict.fromkeys(WRITTEN, self._written),
+            "hostPath": self._host_path,
+            "emptyDir": self._empty_dir,
+            "persistentVolumeClaim": self._claimed,
+            "ephemeral": self._claimed,
+            "image": self._image,
+            "nfs": self._nfs,
+            "csi": self._csi,
+        }
+
+    def _path(self, pod: Object, volume: Object) -> Path:
+        return self.pod_dir(pod["metadata"]["uid"]) / "volumes" / str(volume["name"])
+
+    async def _host_path(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        path = await asyncio.to_thread(hostpaths.set_up, volume["name"], volume["hostPath"])
+        return Place(path)
+
+    async def _empty_dir(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        path, source = self._path(pod, volume), volume["emptyDir"]
+        allocatable, group = facts.node_allocatable, group_of(pod)
+        await asyncio.to_thread(emptydirs.set_up, volume["name"], path, source, pod, allocatable, group)
+        return Place(path)
+
+    async def _written(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        """What was complete once does not keep a container from starting again."""
+        kind = next(kind for kind in WRITTEN if kind in volume)
+        try:
+            path = await self._write(pod, volume, kind, facts)
+        except (ConfigError, ApiError):
+            path = self._path(pod, volume)
+            if not await asyncio.to_thread(atomic.is_written, path):
+                raise
+        return Place(path, read_only=True)
+
+    async def _write(self, pod: Object, volume: Object, kind: str, facts: PodFacts) -> Path:
         files = await self.sources.files(pod, kind, volume[kind], facts)
-        await asyncio.to_thread(write_atomically, path, files, _fs_group(pod))
+        key = (pod["metadata"]["uid"], volume["name"])
+        digest, path = hash(frozenset(files.items())), self._path(pod, volume)
+        if self._digests.get(key) != digest:
+            await asyncio.to_thread(atomic.write, path, files, group_of(pod))
+            self._digests[key] = digest
         return path
 
-    async def _claimed(self, pod: Object, volume: Object, link: Path, facts: PodFacts) -> Path:
-        held = await asyncio.to_thread(link.is_symlink)
-        found = await claimedvolumes.volume_of(
-            self.sources.fetch, self.sources.clock, pod, volume, facts, held=held
-        )
+    async def _claimed(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        sources, link = self.sources, self._path(pod, volume)
+        held = await asyncio.to_thread(claimed.is_held, link)
+        found = await claimed.volume_of(sources.fetch, sources.clock, pod, volume, facts, held=held)
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
-        return await asyncio.to_thread(claimedvolumes.set_up, found, link, _fs_group(pod), policy)
-
-
-def volume_mounts(
-    pod: Object, container: Object, volumes: Mapping[str, Path], env: Mapping[str, str]
-) -> list[Mount]:
-    """The bind mounts of a container's `volumeMounts`. Raises `VolumeError` for a path that escapes."""
-    result = []
-    for mount in container.get("volumeMounts") or ():
-        source = volumes.get(mount["name"])
-        if source is None:
-            raise VolumeError(f'volumeMount names an unknown volume "{mount["name"]}"')
-        sub_path = _sub_path(mount, env)
-        if sub_path:
-            source = _inside(source, sub_path)
-        volume = next(v for v in pod["spec"]["volumes"] if v["name"] == mount["name"])
-        result.append(
-            Mount(
-                host_path=str(source),
-                container_path=mount["mountPath"],
-                read_only=bool(mount.get("readOnly")) or _is_read_only(volume),
-                propagation=mount.get("mountPropagation") or "None",
-            )
+        only_read = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
+        path = await asyncio.to_thread(
+            claimed.set_up, found, link, None if only_read else group_of(pod), policy
         )
-    return result
+        return Place(path, only_read or claimed.is_read_only(found), claimed.is_block(found))
 
+    async def _image(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        target = self.pod_dir(pod["metadata"]["uid"]) / IMAGES / str(volume["name"])
+        await self.images.mount(volume["image"], target)
+        return Place(target, read_only=True)
 
-def _is_read_only(volume: Object) -> bool:
-    claim = volume.get("persistentVolumeClaim") or {}
-    return bool(claim.get("readOnly")) or any(kind in volume for kind in _WRITTEN)
+    async def _nfs(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        path, source = self._path(pod, volume), volume["nfs"]
+        await asyncio.to_thread(networked.mount_nfs, volume["name"], source, (), path)
+        return Place(path, read_only=bool(source.get("readOnly")))
 
-
-def _sub_path(mount: Object, env: Mapping[str, str]) -> str:
-    expression = mount.get("subPathExpr")
-    if not expression:
-        return str(mount.get("subPath", ""))
-    text = expand(str(expression), dict(env))
-    if "$(" in text:
-        raise VolumeError(f"subPathExpr {expression!r} names a variable that the container does not have")
-    return text
-
-
-def _inside(volume: Path, sub_path: str) -> Path:
-    """`sub_path` below `volume`, made where it is missing; a symlink must not lead out."""
-    root = volume.resolve()
-    target = (root / sub_path).resolve()
-    if os.path.isabs(sub_path) or not target.is_relative_to(root):
-        raise VolumeError(f"subPath {sub_path!r} is outside of the volume")
-    if not target.exists():
-        target.mkdir(parents=True, mode=0o755)
-    return target
-
-
-def _fs_group(pod: Object) -> int | None:
-    group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
-    return int(group) if group is not None else None
-
-
-def _host_path(name: str, source: Object) -> Path:
-    path, kind = Path(source["path"]), source.get("type") or ""
-    if kind == "DirectoryOrCreate":
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
-    elif kind == "FileOrCreate" and not path.exists():
-        path.touch(mode=0o644)
-    good = {
-        "": True,
-        "Directory": path.is_dir(),
-        "DirectoryOrCreate": path.is_dir(),
-        "File": path.is_file(),
-        "FileOrCreate": path.is_file(),
-        "Socket": path.is_socket(),
-        "CharDevice": path.is_char_device(),
-        "BlockDevice": path.is_block_device(),
-    }
-    if not good.get(kind, False):
-        raise VolumeError(f'volume "{name}": hostPath type check failed: {path} is not a {kind or "path"}')
-    if not kind and not path.exists():
-        path.mkdir(parents=True, mode=0o755)
-    return path
-
-
-def _empty_dir(path: Path, source: Object, fs_group: int | None) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    if source.get("medium") == "Memory" and not os.path.ismount(path):
-        size = podspec.whole(source.get("sizeLimit"))
-        options = f"mode=0777,size={size}" if size else "mode=0777"
-        _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
-    path.chmod(0o777 if fs_group is None else 0o2777)
-    if fs_group is not None:
-        os.chown(path, -1, fs_group)
-
-
-def write_atomically(path: Path, files: Files, fs_group: int | None) -> None:
-    """Make the volume at `path` hold exactly `files`; readers see the old or the new set, never a mixture."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o755)
-    current = path / "..data"
-    if current.is_symlink() and _same(current.resolve(), files):
-        return
-    _discard_leftovers(path, current.readlink().name if current.is_symlink() else "")
-    fresh = path / f"..{os.urandom(8).hex()}"
-    for name, (data, mode) in files.items():
-        _write_file(fresh / name, data, mode, fs_group)
-    fresh.mkdir(exist_ok=True)
-    fresh.chmod(0o755)
-    link = path / "..data_tmp"
-    link.unlink(missing_ok=True)
-    link.symlink_to(fresh.name)
-    os.replace(link, current)
-    _link_names(path, files)
-    _discard_leftovers(path, fresh.name)
-
-
-def _discard_leftovers(path: Path, current: str) -> None:
-    """Directories of earlier writes, also of one that a crash cut off."""
-    for entry in path.iterdir():
-        if entry.name.startswith("..") and not entry.is_symlink() and entry.name != current:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _write_file(target: Path, data: bytes, mode: int, fs_group: int | None) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
-    if fs_group is not None:
-        os.chown(target, -1, fs_group)
-        mode |= 0o040
-    target.chmod(mode)
-
-
-def _link_names(path: Path, files: Files) -> None:
-    wanted = {name.split("/", 1)[0] for name in files}
-    for name in wanted:
-        link = path / name
-        if not link.is_symlink():
-            link.symlink_to(f"..data/{name}")
-    for entry in path.iterdir():
-        if not entry.name.startswith("..") and entry.name not in wanted:
-            entry.unlink()
-
-
-def _same(directory: Path, files: Files) -> bool:
-    found = {str(p.relative_to(directory)): p for p in directory.rglob("*") if p.is_file()}
-    return found.keys() == files.keys() and all(
-        found[name].read_bytes() == data and (found[name].stat().st_mode & 0o7737) == (mode & 0o7737)
-        for name, (data, mode) in files.items()
-    )
+    async def _csi(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
+        raise claimed.no_driver(volume["name"], volume["csi"])
 
 
 def _remove_tree(directory: Path) -> None:
+    """Nothing that is mounted there may still be when files are deleted: they would be somebody else's."""
     if not directory.exists():
         return
-    for mounted in _mounts_below(directory):
-        _run("umount", "-l", mounted)
+    mounting.unmount_below(directory.resolve())
     shutil.rmtree(directory, ignore_errors=False, onerror=_ignore_missing)
 
 
@@ -284,19 +235,3 @@ def _ignore_missing(
 ) -> None:
     if not isinstance(info[1], FileNotFoundError):
         raise info[1]
-
-
-def _mounts_below(directory: Path) -> list[str]:
-    """Mount points at or below `directory`, innermost first."""
-    prefix = str(directory.resolve()) + "/"
-    with open("/proc/self/mountinfo") as table:
-        points = [line.split()[4].encode().decode("unicode_escape") for line in table]
-    return sorted((point for point in points if point.startswith(prefix)), key=len, reverse=True)
-
-
-def _run(*command: str) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=MOUNT_TIMEOUT_S)
-    except (subprocess.SubprocessError, OSError) as error:
-        detail = getattr(error, "stderr", b"") or str(error).encode()
-        raise VolumeError(f"{' '.join(command)}: {detail.decode(errors='replace').strip()}") from error

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.agent.containers.env import PodFacts
 from orchestrator.agent.volumes import claimed as claimedvolumes
-from orchestrator.agent.volumes.claimed import ClaimError
-from orchestrator.agent.volumes.podvolumes import volume_mounts
+from orchestrator.agent.volumes.containermounts import Place, container_mounts
+from orchestrator.agent.volumes.errors import VolumeError
 from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
@@ -86,7 +86,7 @@ async def test_a_claim_that_is_not_bound_yet_is_waited_for(cluster: Cluster) -> 
 
 async def test_a_claim_that_is_being_deleted_serves_only_who_has_it(cluster: Cluster) -> None:
     cluster.claim["metadata"]["deletionTimestamp"] = "2023-11-14T22:13:20Z"
-    with pytest.raises(ClaimError, match="PVC is being deleted"):
+    with pytest.raises(VolumeError, match="PVC is being deleted"):
         await cluster.find()
     assert await cluster.find(held=True) is cluster.volume
 
@@ -94,11 +94,15 @@ async def test_a_claim_that_is_being_deleted_serves_only_who_has_it(cluster: Clu
 @pytest.mark.parametrize(
     ("change", "volume", "why"),
     [
-        ({"claim": None}, VOLUME, 'persistentvolumeclaim "c" not found'),
-        ({"status": {"phase": "Lost"}}, VOLUME, 'PersistentVolumeClaim is not bound: "default/c"'),
-        ({"status": {"phase": "Pending"}}, VOLUME, 'PersistentVolumeClaim is not bound: "default/c"'),
-        ({"spec": {"volumeName": "other"}}, VOLUME, 'persistentvolume "other" not found'),
-        ({"uid": "new"}, VOLUME, 'volume "pvc-1" is not bound to claim "default/c"'),
+        (
+            {"claim": None},
+            VOLUME,
+            'failed to fetch PVC from API server: persistentvolumeclaims "c" not found',
+        ),
+        ({"status": {"phase": "Lost"}}, VOLUME, "error processing PVC default/c: PVC is not bound"),
+        ({"status": {"phase": "Pending"}}, VOLUME, "error processing PVC default/c: PVC is not bound"),
+        ({"spec": {"volumeName": "other"}}, VOLUME, "failed to fetch PV other from API server"),
+        ({"uid": "new"}, VOLUME, "found PV object pvc-1 with an unexpected claim UID u, expected new"),
         ({"labels": {"kubernetes.io/hostname": "n2"}}, VOLUME, "MountVolume.NodeAffinity check failed"),
         ({"name": "web-data"}, EPHEMERAL, "PVC default/web-data was not created for pod default/web"),
     ],
@@ -117,7 +121,7 @@ async def test_a_claim_that_can_not_be_used_says_why(
         cluster.claim = {}
     finding = asyncio.ensure_future(cluster.find(volume))
     await cluster.clock.advance(claimedvolumes.BOUND_WAIT_S + 1)
-    with pytest.raises(ClaimError, match="^" + why.replace("(", r"\(")):
+    with pytest.raises(VolumeError, match=why.replace("(", r"\(")):
         await finding
 
 
@@ -130,7 +134,7 @@ def test_a_new_volume_is_open_to_every_user_of_a_pod_and_to_nobody_else(cluster:
 
 def test_a_volume_is_not_made_where_its_disk_is_missing(cluster: Cluster) -> None:
     (cluster.path.parent / claimedvolumes.BASE_MARK).unlink()
-    with pytest.raises(ClaimError, match="is not a directory of volumes"):
+    with pytest.raises(VolumeError, match="is not a directory of volumes"):
         cluster.set_up("a")
 
 
@@ -138,7 +142,7 @@ def test_a_volume_for_one_pod_is_given_to_one(cluster: Cluster) -> None:
     cluster.volume["spec"]["accessModes"] = ["ReadWriteOncePod"]
     cluster.set_up("a")
     cluster.set_up("a")
-    with pytest.raises(ClaimError, match="already in use by another pod"):
+    with pytest.raises(VolumeError, match="already in use by another pod"):
         cluster.set_up("b")
 
 
@@ -146,14 +150,16 @@ def test_a_volume_for_one_pod_is_given_to_one(cluster: Cluster) -> None:
     ("source", "why"),
     [
         ({"local": {"path": "/nowhere/at/all"}}, 'path "/nowhere/at/all" does not exist'),
-        ({"csi": {"driver": "d"}}, "does not support volumes of type csi"),
-        ({"local": {"path": "/"}, "volumeMode": "Block"}, "does not support block volumes"),
+        ({"csi": {"driver": "d"}}, "driver name d not found in the list of registered CSI drivers"),
+        ({"local": {"path": "/"}, "volumeMode": "Block"}, "path / is not a block device"),
+        ({"fc": {"lun": 1}, "claimRef": {}}, 'volume "pvc-1" err=no volume plugin matched: fc'),
+        ({"hostPath": {"path": "/", "type": "File"}}, "hostPath type check failed: / is not a file"),
     ],
 )
 def test_what_this_node_can_not_mount_is_refused(cluster: Cluster, source: Object, why: str) -> None:
     cluster.volume["metadata"]["annotations"] = {}
     cluster.volume["spec"] = source
-    with pytest.raises(ClaimError, match=why):
+    with pytest.raises(VolumeError, match=why):
         cluster.set_up("a")
 
 
@@ -164,7 +170,7 @@ def test_files_of_a_volume_belong_to_the_group_of_the_pod(cluster: Cluster) -> N
     (path / "below" / "file").write_text("x")
     (path / "link").symlink_to("/etc/hostname")
     before = os.stat("/etc/hostname")
-    cluster.set_up("a", group=4321)
+    cluster.set_up("b", group=4321)
     for entry in (path, path / "below", path / "below" / "file"):
         assert entry.stat().st_gid == 4321
     assert path.stat().st_mode & 0o2070 == 0o2070
@@ -172,7 +178,8 @@ def test_files_of_a_volume_belong_to_the_group_of_the_pod(cluster: Cluster) -> N
     assert os.stat("/etc/hostname") == before
     (path / "late").write_text("x")
     os.chown(path / "late", -1, 0)
-    cluster.set_up("a", group=4321, policy="OnRootMismatch")
+    cluster.set_up("b", group=4321)
+    cluster.set_up("c", group=4321, policy="OnRootMismatch")
     assert (path / "late").stat().st_gid == 0
 
 
@@ -180,7 +187,6 @@ def test_files_of_a_volume_belong_to_the_group_of_the_pod(cluster: Cluster) -> N
     ("claim", "mount", "read_only"), [(True, False, True), (False, True, True), (False, False, False)]
 )
 def test_a_claim_may_be_mounted_read_only(claim: bool, mount: bool, read_only: bool) -> None:
-    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "c", "readOnly": claim}}
-    container = {"volumeMounts": [{"name": "data", "mountPath": "/d", "readOnly": mount}]}
-    [found] = volume_mounts(pod(volumes=[volume]), container, {"data": Path("/x")}, {})
+    container = {"name": "app", "volumeMounts": [{"name": "data", "mountPath": "/d", "readOnly": mount}]}
+    [found] = container_mounts(container, {"data": Place(Path("/x"), read_only=claim)}, {}, Path("/y"))
     assert found.read_only is read_only

@@ -5,6 +5,7 @@ import base64
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ import pytest
 from orchestrator.agent.containers.env import ConfigError, PodFacts
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.podspec import timestamp
-from orchestrator.agent.volumes.podvolumes import VolumeError, Volumes, volume_mounts, write_atomically
+from orchestrator.agent.volumes.atomic import File, write
+from orchestrator.agent.volumes.containermounts import Place, container_mounts
+from orchestrator.agent.volumes.errors import SubPathError, VolumeError
+from orchestrator.agent.volumes.images import ImageVolumes
+from orchestrator.agent.volumes.podvolumes import Volumes
 from orchestrator.agent.volumes.sources import Sources
+from orchestrator.agent.volumes.tokens import Tokens
 from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.resources import Resource
+from orchestrator.base import mounting
 from orchestrator.base.clock import VirtualClock
+from orchestrator.base.tasks import Supervisor
+from orchestrator.runtime.simulated import SimulatedRuntime
 from tests.unit.agent.builders import Json, pod, spec_of
 
 FACTS = PodFacts("10.42.0.2", "192.0.2.7", "n1", {"cpu": "4", "memory": "8Gi"})
@@ -32,8 +41,17 @@ class Node:
         self.clock = VirtualClock()
         self.objects: dict[tuple[str, str], Object] = {}
         self.requests: list[Object] = []
+        self.refuses = False
+        self.engine = SimulatedRuntime(self.clock, Supervisor("engine", self.clock))
         dns = DnsSettings("10.43.0.10", "cluster.local")
-        self.volumes = Volumes(root / "pods", Sources(self._fetch, self._token, self.clock), dns)
+        sources = Sources(self._fetch, self, Tokens(self._token, self.clock), self.clock)
+        self.volumes = Volumes(root / "pods", sources, dns, ImageVolumes(self.engine))
+
+    async def get(self, pod_uid: str, resource: Resource, namespace: str, name: str) -> Object:
+        return await self._fetch(resource, namespace, name)
+
+    def forget(self, pod_uid: str) -> None:
+        return None
 
     async def _fetch(self, resource: Resource, namespace: str, name: str) -> Object:
         if (resource.plural, name) not in self.objects:
@@ -41,15 +59,15 @@ class Node:
         return self.objects[resource.plural, name]
 
     async def _token(self, pod: Object, source: Object) -> Object:
+        if self.refuses:
+            raise NotFound('serviceaccounts "default" not found')
         self.requests.append(source)
         ends = timestamp(self.clock.now_s() + source.get("expirationSeconds", 3600))
         return {"status": {"token": f"token-{len(self.requests)}", "expirationTimestamp": ends}}
 
-    async def prepare(self, *volumes: Json, **spec: Any) -> dict[str, Path]:
-        return await self.volumes.prepare(pod(volumes=list(volumes), **spec), FACTS)
-
     async def one(self, volume: Json, **spec: Any) -> Path:
-        return (await self.prepare({"name": "v", **volume}, **spec))["v"]
+        desired = pod(volumes=[{"name": "v", **volume}], **spec)
+        return (await self.volumes.prepare(desired, FACTS))["v"].path
 
 
 @pytest.fixture
@@ -112,7 +130,10 @@ async def test_downward_api_and_projection(node: Node) -> None:
     [
         ({"configMap": {"name": "none"}}, 'configmap "none" not found'),
         ({"secret": {"secretName": "none"}}, 'secret "none" not found'),
-        ({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}, "non-existent key: z"),
+        (
+            {"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}},
+            "configmap references non-existent config",
+        ),
         (
             {"configMap": {"name": "settings", "items": [{"key": "a", "path": "../x"}]}},
             r"must not contain '\.\.'",
@@ -122,8 +143,23 @@ async def test_downward_api_and_projection(node: Node) -> None:
             {"projected": {"sources": [{"serviceAccountToken": {"path": "../../x"}}]}},
             r"must not contain '\.\.'",
         ),
-        ({"nfs": {"server": "x", "path": "/"}}, "does not support volumes of type nfs"),
-        ({"hostPath": {"path": "/proc/none", "type": "File"}}, "/proc/none is not a File"),
+        ({"glusterfs": {"path": "/"}}, "no volume plugin matched: glusterfs"),
+        (
+            {"csi": {"driver": "d.example"}},
+            "driver name d.example not found in the list of registered CSI drivers",
+        ),
+        ({"emptyDir": {"medium": "Tape"}}, 'unknown storage medium "Tape"'),
+        ({"emptyDir": {"medium": "HugePages"}}, "pod does not have any hugepages requests"),
+        (
+            {"hostPath": {"path": "/proc/none", "type": "File"}},
+            "hostPath type check failed: /proc/none is not a file",
+        ),
+        ({"hostPath": {"path": "/proc", "type": "Socket"}}, "/proc is not a socket file"),
+        ({"hostPath": {"path": "/nowhere/at/all", "type": "FileOrCreate"}}, "/nowhere/at/all: No such file"),
+        (
+            {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
+            "ClusterTrustBundle projection",
+        ),
     ],
 )
 async def test_what_is_wrong_is_named(node: Node, volume: Json, words: str) -> None:
@@ -154,7 +190,7 @@ async def test_what_did_not_change_is_not_written(node: Node) -> None:
 def test_a_reader_sees_the_old_set_or_the_new_one(tmp_path: Path) -> None:
     """Through one resolution of `..data`, as careful clients read; never a mixture."""
     path, stop, mixtures = tmp_path / "v", threading.Event(), []
-    write_atomically(path, {"a": (b"0", 0o644), "b": (b"0", 0o644)}, None)
+    write(path, {"a": File(b"0"), "b": File(b"0")}, None)
 
     def read() -> None:
         while not stop.is_set():
@@ -175,7 +211,7 @@ def test_a_reader_sees_the_old_set_or_the_new_one(tmp_path: Path) -> None:
     reader.start()
     for number in range(1, 200):
         data = str(number).encode()
-        write_atomically(path, {"a": (data, 0o644), "b": (data, 0o644)}, None)
+        write(path, {"a": File(data), "b": File(data)}, None)
     stop.set()
     reader.join()
     assert mixtures == []
@@ -192,10 +228,10 @@ def _read_at(directory: int, name: str) -> bytes:
 
 def test_what_a_crash_left_half_written_goes_with_the_next_write(tmp_path: Path) -> None:
     path = tmp_path / "v"
-    write_atomically(path, {"a": (b"1", 0o644)}, None)
+    write(path, {"a": File(b"1")}, None)
     (path / "..halfwritten").mkdir()
     (path / "..data_tmp").symlink_to("..halfwritten")
-    write_atomically(path, {"a": (b"2", 0o644)}, None)
+    write(path, {"a": File(b"2")}, None)
     assert content(path) == {"a": b"2"}
     assert sorted(entry.name for entry in path.iterdir())[:-1] == sorted(
         ["..data", os.readlink(path / "..data")]
@@ -213,11 +249,65 @@ async def test_tokens_are_kept_and_renewed_before_they_end(node: Node) -> None:
     assert content(path) == {"t": b"token-2"}
 
 
+async def test_a_token_that_can_not_be_renewed_is_used_while_it_lives(node: Node) -> None:
+    volume = {"projected": {"sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 1000}}]}}
+    await node.one(volume)
+    node.refuses = True
+    await node.clock.advance(900)
+    assert content(await node.one(volume)) == {"t": b"token-1"}
+    asked = pod(volumes=[{"name": "v", **volume}])
+    await node.clock.advance(200)
+    with pytest.raises(
+        VolumeError, match='SetUp failed for volume "v" : serviceaccounts "default" not found'
+    ):
+        await node.volumes.refresh(asked, FACTS)
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize(
+    ("context", "facts"),
+    [
+        ({}, (0, 0, 0o644)),
+        ({"fsGroup": 4242}, (0, 4242, 0o640)),
+        ({"runAsUser": 1000}, (1000, 0, 0o600)),
+        ({"runAsUser": 1000, "fsGroup": 4242}, (1000, 4242, 0o640)),
+    ],
+)
+async def test_a_token_is_readable_by_who_runs_the_pod(
+    node: Node, context: Json, facts: tuple[int, int, int]
+) -> None:
+    token = {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    found = (await node.one(token, securityContext=context)) / "t"
+    assert (found.stat().st_uid, found.stat().st_gid, mode(found)) == facts
+
+
+async def test_what_was_there_once_does_not_keep_a_container_from_starting(node: Node) -> None:
+    volume = {"configMap": {"name": "settings"}}
+    path = await node.one(volume)
+    del node.objects["configmaps", "settings"]
+    assert content(await node.one(volume)) == {"a": b"1", "b": b"2"}
+    with pytest.raises(VolumeError, match='failed for volume "v" : configmap "settings" not found'):
+        await node.volumes.refresh(pod(volumes=[{"name": "v", **volume}]), FACTS)
+    assert content(path) == {"a": b"1", "b": b"2"}
+
+
+async def test_an_optional_config_map_comes_changes_and_goes(node: Node) -> None:
+    volume = {"configMap": {"name": "late", "optional": True}}
+    path, asked = await node.one(volume), pod(volumes=[{"name": "v", **volume}])
+    for data in ({}, {"a": "1"}, {"a": "2", "b": "3"}, {}):
+        node.objects["configmaps", "late"] = {"data": data}
+        if not data:
+            del node.objects["configmaps", "late"]
+        await node.volumes.refresh(asked, FACTS)
+        assert content(path) == {key: value.encode() for key, value in data.items()}
+
+
 @NEEDS_ROOT
 async def test_fs_group_owns_and_reads(node: Node) -> None:
     context = {"securityContext": {"fsGroup": 4242}}
     secret = await node.one({"secret": {"secretName": "keys", "defaultMode": 0o400}}, **context)
     assert ((secret / "k").stat().st_gid, mode(secret / "k")) == (4242, 0o440)
+    await node.volumes.remove("u1")
     empty = await node.one({"emptyDir": {}}, **context)
     assert (empty.stat().st_gid, mode(empty)) == (4242, 0o2777)
 
@@ -252,45 +342,119 @@ async def test_a_host_path_is_made_where_the_type_says_so(node: Node, tmp_path: 
     assert path.is_dir()
 
 
-def mounted(
-    volumes: dict[str, Path], mount: Json, volume: Json | None = None, env: dict[str, str] | None = None
-) -> Any:
+def mounted(path: Path, mount: Json, env: dict[str, str] | None = None, **place: Any) -> Any:
+    """The one mount of a container, its volume at `path`; unmount with `mounting.unmount_below`."""
     container = spec_of("app", volumeMounts=[{"name": "v", "mountPath": "/m", **mount}])
-    desired = pod(container, volumes=[{"name": "v", **(volume or {"emptyDir": {}})}])
-    (only,) = volume_mounts(desired, container, volumes, env or {})
+    (only,) = container_mounts(container, {"v": Place(path, **place)}, env or {}, path.parent / "u1")
     return only
 
 
-def test_sub_paths_lead_into_the_volume(tmp_path: Path) -> None:
-    found = mounted({"v": tmp_path}, {"subPathExpr": "logs/$(POD)"}, env={"POD": "web"})
-    assert found.host_path == str(tmp_path.resolve() / "logs" / "web")
-    assert Path(found.host_path).is_dir()
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "volume"
+    path.mkdir()
+    yield path
+    mounting.unmount_below(tmp_path)
 
 
-@pytest.mark.parametrize("sub_path", ["..", "a/../../x", "/etc", "link/x", "link"])
-def test_sub_paths_do_not_lead_out(tmp_path: Path, sub_path: str) -> None:
-    volume = tmp_path / "volume"
-    volume.mkdir()
+@NEEDS_ROOT
+def test_sub_paths_lead_into_the_volume(volume: Path) -> None:
+    volume.chmod(0o2770)
+    found = mounted(volume, {"subPathExpr": "logs/$(POD)"}, env={"POD": "web"})
+    (Path(found.host_path) / "x").write_text("seen")
+    made = volume / "logs" / "web"
+    assert (made / "x").read_text() == "seen"
+    assert (mode(made), mode(made.parent)) == (0o2770, 0o2770)
+
+
+@NEEDS_ROOT
+def test_a_sub_path_may_be_a_file_and_follow_links_that_stay_inside(volume: Path) -> None:
+    (volume / "real").mkdir()
+    (volume / "real" / "file").write_text("content")
+    (volume / "link").symlink_to("real/../real")
+    found = mounted(volume, {"subPath": "link/file"})
+    assert Path(found.host_path).read_text() == "content"
+
+
+@NEEDS_ROOT
+def test_the_next_incarnation_sees_what_took_the_place_of_a_file(volume: Path) -> None:
+    (volume / "file").write_text("old")
+    first = mounted(volume, {"subPath": "file"})
+    assert mounted(volume, {"subPath": "file"}) == first
+    (volume / "new").write_text("new")
+    os.replace(volume / "new", volume / "file")
+    assert Path(first.host_path).read_text() == "old"
+    assert Path(mounted(volume, {"subPath": "file"}).host_path).read_text() == "new"
+    (volume / "file").unlink()
+    (volume / "file").mkdir()
+    assert Path(mounted(volume, {"subPath": "file"}).host_path).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("sub_path", "why"),
+    [
+        ("..", r"must not contain '\.\.'"),
+        ("a/../../x", r"must not contain '\.\.'"),
+        ("/etc", "must not be an absolute path"),
+        ("link/x", 'failed to prepare subPath for volumeMount "v" of container "app"'),
+        ("link", "failed to prepare subPath"),
+        ("up/x", "failed to prepare subPath"),
+        ("dangling/x", "failed to prepare subPath"),
+    ],
+)
+def test_sub_paths_do_not_lead_out(volume: Path, sub_path: str, why: str) -> None:
     (volume / "link").symlink_to("/etc")
-    with pytest.raises(VolumeError, match="outside of the volume"):
-        mounted({"v": volume}, {"subPath": sub_path})
-    assert not (tmp_path / "x").exists()
+    (volume / "up").symlink_to("..")
+    (volume / "dangling").symlink_to("../made-outside")
+    with pytest.raises(SubPathError, match=why):
+        mounted(volume, {"subPath": sub_path})
+    assert sorted(entry.name for entry in volume.parent.iterdir()) == ["volume"]
 
 
-def test_a_sub_path_with_an_unknown_variable_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VolumeError, match="names a variable"):
-        mounted({"v": tmp_path}, {"subPathExpr": "$(NONE)"})
+@pytest.mark.parametrize("env", [{}, {"NONE": ""}])
+def test_a_sub_path_with_an_unknown_variable_is_refused(volume: Path, env: dict[str, str]) -> None:
+    with pytest.raises(SubPathError, match="missing value for NONE"):
+        mounted(volume, {"subPathExpr": "$$(X)/$(NONE)"}, env=env)
 
 
-async def test_a_sub_path_into_a_config_map_is_its_file(node: Node) -> None:
+@NEEDS_ROOT
+async def test_a_sub_path_into_a_config_map_is_its_file(node: Node, tmp_path: Path) -> None:
     path = await node.one({"configMap": {"name": "settings"}})
-    found = mounted({"v": path}, {"subPath": "a"}, {"configMap": {"name": "settings"}})
-    assert found.host_path == str((path / "a").resolve()) and found.read_only
+    found = mounted(path, {"subPath": "a"}, read_only=True)
+    assert content(path)["a"] == await asyncio.to_thread(Path(found.host_path).read_bytes)
+    assert found.read_only
+    mounting.unmount_below(tmp_path)
 
 
-def test_an_unknown_volume_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VolumeError, match='unknown volume "v"'):
-        mounted({}, {})
+def test_what_is_mounted_must_be_a_volume_and_no_device(volume: Path) -> None:
+    with pytest.raises(VolumeError, match='no volume with name "other"'):
+        mounted(volume, {"name": "other"})
+    with pytest.raises(VolumeError, match="volume v has volumeMode Block, but is specified in volumeMounts"):
+        mounted(volume, {}, block=True)
+
+
+@NEEDS_ROOT
+def test_nothing_below_a_recursively_read_only_mount_is_writable(volume: Path) -> None:
+    (volume / "inner").mkdir()
+    mounting.mount("tmpfs", volume / "inner", "tmpfs")
+    plain = mounted(volume, {"readOnly": True})
+    assert plain.host_path == str(volume) and plain.read_only
+    for recursive in ("Enabled", "IfPossible", "Enabled"):
+        found = mounted(volume, {"readOnly": True, "recursiveReadOnly": recursive})
+        with pytest.raises(OSError, match="Read-only file system"):
+            (Path(found.host_path) / "inner" / "x").touch()
+    (volume / "inner" / "x").touch()
+
+
+@NEEDS_ROOT
+async def test_mounts_pass_between_containers_that_ask_for_it(node: Node) -> None:
+    mounts = [{"name": "v", "mountPath": "/m", "mountPropagation": "Bidirectional"}]
+    asks = pod(spec_of("app", volumeMounts=mounts), volumes=[{"name": "v", "emptyDir": {}}])
+    for _ in range(2):
+        path = (await node.volumes.prepare(asks, FACTS))["v"].path
+    assert [(p.path, p.shared) for p in mounting.table() if p.path == str(path)] == [(str(path), True)]
+    await node.volumes.remove("u1")
+    assert not path.exists()
 
 
 async def test_only_the_wanted_pods_directories_stay(node: Node) -> None:
