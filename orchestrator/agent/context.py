@@ -15,7 +15,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.network.dataplane.interface import PodNetwork
-from orchestrator.runtime.interface import Container, Mount, Runtime
+from orchestrator.runtime.interface import Container, Device, Mount, Runtime
 
 BeforeStop = Callable[[str], Awaitable[None]]
 """Given a pod's address, returns when no Service rule leads there any more (bounded)."""
@@ -40,6 +40,9 @@ class PodVolumes(Protocol):
         self, pod: Object, container: Object, facts: PodFacts, env: Mapping[str, str], attempt: int
     ) -> list[Mount]:
         """Mounts of one incarnation, prepared. Raises `ConfigError`, `OSError`."""
+
+    async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
+        """Volumes that the container is given as block devices. Raises as `mounts` does."""
 
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         """Bring config maps, secrets and tokens up to date."""

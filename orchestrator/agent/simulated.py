@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.agent.containers.env import PodFacts
 from orchestrator.api.item import Object
-from orchestrator.runtime.interface import Container, Mount
+from orchestrator.runtime.interface import Container, Device, Mount
 
 
 class AddressesOnly:
@@ -47,6 +47,9 @@ class NoVolumes:
     async def mounts(
         self, pod: Object, container: Object, facts: PodFacts, env: Mapping[str, str], attempt: int
     ) -> list[Mount]:
+        return []
+
+    async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
         return []
 
     async def refresh(self, pod: Object, facts: PodFacts) -> None:

@@ -246,13 +246,14 @@ class Operations:
         env = await container_env(pod, container, facts, self._services(pod), context.fetch)
         try:
             mounts = await context.volumes.mounts(pod, container, facts, env, attempt)
+            devices = await context.volumes.devices(pod, container, facts)
         except SubPathError:
             raise
         except (ConfigError, ApiError, OSError, RuntimeFailure) as error:
             reason = error.reason if isinstance(error, VolumeError) else "FailedMount"
             context.recorder.event(pod, "Warning", reason, str(error))
             raise MountFailure(str(error)) from error
-        return translate.Prepared(image, env, mounts, context.facts.memory_bytes)
+        return translate.Prepared(image, env, mounts, context.facts.memory_bytes, devices)
 
     def _services(self, pod: Object) -> list[Object]:
         """Those that the environment names: the pod's namespace's, and `kubernetes`."""

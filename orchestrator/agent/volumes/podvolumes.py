@@ -27,7 +27,7 @@ from orchestrator.agent.volumes.usage import VolumeUsage, of_pod
 from orchestrator.api.errors import ApiError
 from orchestrator.api.item import Object
 from orchestrator.base import mounting
-from orchestrator.runtime.interface import Container, Mount
+from orchestrator.runtime.interface import Container, Device, Mount
 
 Placing = Callable[[Object, Object, PodFacts], Awaitable[Place]]
 """(pod, volume, facts) → where the volume is; raises `ConfigError`, `ApiError`, `OSError`."""
@@ -66,8 +66,8 @@ class Volumes:
 
         return await asyncio.to_thread(work)
 
-    async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[tuple[str, str]]:
-        """Block devices of claimed volumes: (path on the host, path in the container). Raises as `mounts` does."""
+    async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
+        """Volumes that the container is given as block devices. Raises as `mounts` does."""
         found = []
         for device in container.get("volumeDevices") or ():
             volume = next(v for v in pod["spec"]["volumes"] if v["name"] == device["name"])
@@ -75,7 +75,7 @@ class Volumes:
             if not place.block:
                 text = f"volume {device['name']} has volumeMode Filesystem, but is specified in volumeDevices"
                 raise VolumeError.unready(device["name"], text)
-            found.append((str(place.path), device["devicePath"]))
+            found.append(Device(str(place.path), device["devicePath"], "rm" if place.read_only else "rwm"))
         return found
 
     async def last_words(self, container: Container) -> str:
