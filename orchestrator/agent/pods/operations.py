@@ -97,10 +97,9 @@ class Operations:
         """Create and start one incarnation, or say what holds it up. Raises `RuntimeUnavailable`."""
         context, name = self._context, container["name"]
         try:
-            for wanted in (*image_volumes(pod, container), container):
-                image = await self._image(pod, wanted)
-                if isinstance(image, Hold):
-                    return image
+            image = await self._images(pod, container)
+            if isinstance(image, Hold):
+                return image
             prepared = await self._prepare(pod, container, pod_ip, attempt, image)
             spec = translate.container_spec(pod, container, sandbox_id, attempt, prepared)
             await self._clear(seen, name)
@@ -205,6 +204,14 @@ class Operations:
         return Hold(
             due_s, "CrashLoopBackOff", f"back-off {delay} restarting failed container={name} pod={whole}"
         )
+
+    async def _images(self, pod: Object, container: Object) -> Image | Hold:
+        """The container's image, once those of its volumes are here too; or what holds one of them up."""
+        for volume in image_volumes(pod, container):
+            held = await self._image(pod, volume)
+            if isinstance(held, Hold):
+                return held
+        return await self._image(pod, container)
 
     async def _image(self, pod: Object, container: Object) -> Image | Hold:
         """The image, or what holds it up."""
