@@ -11,8 +11,6 @@ import asyncio
 import hashlib
 import itertools
 import os
-import shutil
-import stat
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +26,12 @@ from orchestrator.runtime import cgroups, containerd_logs, containerd_users, ima
 from orchestrator.runtime import containerd_specs as specs
 from orchestrator.runtime.containerd_api import RESOURCES_TYPE, SPEC_TYPE, ContainerdApi, seconds
 from orchestrator.runtime.containerd_defaults import CAPABILITY_NUMBERS
+from orchestrator.runtime.containerd_devices import asked, host_devices
 from orchestrator.runtime.containerd_events import Events
+from orchestrator.runtime.containerd_handlers import available, handler
 from orchestrator.runtime.containerd_images import ContainerdImages, Unpacked
 from orchestrator.runtime.containerd_output import Keeper, Output
-from orchestrator.runtime.containerd_sandboxes import RUNTIME_NAME, Sandboxes
+from orchestrator.runtime.containerd_sandboxes import Sandboxes
 from orchestrator.runtime.containerd_streams import AttachStreams
 from orchestrator.runtime.containerd_tasks import Tasks
 from orchestrator.runtime.imagetar import host_architecture
@@ -42,6 +42,7 @@ from orchestrator.runtime.interface import (
     LogLine,
     LogOptions,
     Places,
+    PodCgroup,
     RegistryAuth,
     Resources,
     RuntimeEvent,
@@ -53,6 +54,7 @@ from orchestrator.runtime.interface import (
     Streams,
 )
 from orchestrator.runtime.members import members
+from orchestrator.runtime.podcgroups import PodCgroups
 from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
@@ -61,8 +63,6 @@ VERSION_DEADLINE_S = 10.0
 SNAPSHOTTERS = ("overlayfs", "native")
 LOST_CODE = 255
 ACCOUNTS_MAX = 64
-NO_DEVICES = ("pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev")
-"""Below /dev, but made by runc in each container."""
 
 
 class ContainerdRuntime:
@@ -94,6 +94,7 @@ class ContainerdRuntime:
         self._events = Events(self._api, clock, self._tasks.harvest_soon)
         self._snapshotter = SNAPSHOTTERS[0]
         self._images = ContainerdImages(self._api, self._snapshotter)
+        self._cgroups = PodCgroups(instance)
         self._oom = oom.OomScores()
         self._store: Path | None = None
         self._usage = UsageReader()
@@ -111,7 +112,6 @@ class ContainerdRuntime:
         self._snapshotter = await self._choose_snapshotter()
         self._images = ContainerdImages(self._api, self._snapshotter)
         self._facts = await asyncio.to_thread(self._host_facts)
-        self._tasks.binary = "" if shutil.which("runc") else shutil.which("crun") or ""
         await self._hand_over()
         run = self._supervisor.serve("events", lambda: self._events.run(self._hand_over))
         self._served.append(run)
@@ -148,6 +148,7 @@ class ContainerdRuntime:
             swap_counted=cgroups.counts_swap(),
             cgroup_v2=cgroups.is_v2(),
             oom=self._oom,
+            apparmor=default_apparmor(),
         )
 
     async def _hand_over(self) -> None:
@@ -193,8 +194,11 @@ class ContainerdRuntime:
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         members = await self._members(sandbox_id)
+        cgroups_of_pod = {_pod_cgroup(member.get("labels", {})) for member in members}
         await asyncio.gather(*(self.remove_container(member["id"]) for member in members))
         await self._sandboxes.remove(sandbox_id)
+        for path in cgroups_of_pod - {""}:
+            await self._cgroups.remove(path)
         self._events.forget(sandbox_id)
 
     async def _members(self, sandbox_id: str) -> list[dict[str, Any]]:
@@ -213,16 +217,21 @@ class ContainerdRuntime:
         container_id = hashlib.sha256(
             f"{spec.sandbox_id} {spec.name} {spec.attempt} {self._clock.now_s()} {next(self._numbers)}".encode()
         ).hexdigest()
-        cgroup = f"{labels[specs.CGROUP]}/{container_id}"
+        if spec.cgroup is not None:
+            await self._cgroups.ensure(spec.cgroup)
+        pod_cgroup = self._cgroups.path(spec.cgroup.path) if spec.cgroup else labels[specs.CGROUP]
+        cgroup = f"{pod_cgroup}/{container_id}"
+        chosen = handler(labels.get(specs.HANDLER, ""))
         plan = await self._plan(spec, labels, image, cgroup)
         own = specs.container_labels(
             spec, image.id, cgroup, str(self._log_path(spec)), spec.stop_signal or image.config.stop_signal
         )
+        own[specs.HANDLER] = labels.get(specs.HANDLER, "")
         record = {
             "id": container_id,
             "labels": own,
             "image": spec.image,
-            "runtime": {"name": RUNTIME_NAME},
+            "runtime": {"name": chosen.shim},
             "spec": self._api.any(SPEC_TYPE, plan),
             "snapshotter": self._snapshotter,
             "snapshot_key": container_id,
@@ -242,8 +251,8 @@ class ContainerdRuntime:
     async def _plan(
         self, spec: ContainerSpec, sandbox: Mapping[str, str], image: Unpacked, cgroup: str
     ) -> dict[str, Any]:
-        devices = await asyncio.to_thread(host_devices) if spec.security.privileged else []
-        pause_pid = await self._sandboxes.pause_pid(spec.sandbox_id, sandbox)
+        devices = await asyncio.to_thread(_devices, spec) if _sees_devices(spec) else []
+        pause_pid = await self._joined_pid(spec, sandbox)
         accounts = await self._image_accounts(image)
         directory = self._sandboxes.directory(spec.sandbox_id)
         try:
@@ -252,6 +261,22 @@ class ContainerdRuntime:
             )
         except (ValueError, msgspec.DecodeError) as error:
             raise RuntimeFailure(str(error), "CreateContainerError") from error
+
+    async def _joined_pid(self, spec: ContainerSpec, sandbox: Mapping[str, str]) -> int:
+        """The process whose process namespace a container joins; 0 for one of its own."""
+        if spec.target_id and sandbox.get(specs.PID) == "container":
+            task = await self._tasks.get(spec.target_id)
+            if task is None or task.get("status", 0) != specs.RUNNING:
+                text = f"target container {spec.target_id} is not running"
+                raise RuntimeFailure(text, "CreateContainerError")
+            return int(task["pid"])
+        return await self._sandboxes.pause_pid(spec.sandbox_id, sandbox)
+
+    async def update_pod(self, cgroup: PodCgroup) -> None:
+        await self._cgroups.ensure(cgroup)
+
+    async def handlers(self) -> list[str]:
+        return await asyncio.to_thread(available)
 
     async def _make_way(self, spec: ContainerSpec) -> None:
         """What an attempt of the same number left, which was cut off, goes first."""
@@ -484,33 +509,29 @@ def bounding(pid: int, proc: Path = Path("/proc")) -> frozenset[str]:
     return frozenset(CAPABILITY_NUMBERS)
 
 
-def host_devices(root: Path = Path("/dev")) -> list[dict[str, Any]]:
-    """The host's devices, as an OCI spec lists them, for a privileged container. Blocking."""
-    found = []
-    for directory, names, files in os.walk(root):
-        if Path(directory) == root:
-            names[:] = [name for name in names if name not in NO_DEVICES]
-            files = [name for name in files if name not in NO_DEVICES]
-        for name in files:
-            path = os.path.join(directory, name)
-            with suppress(OSError):
-                facts = os.lstat(path)
-                kind = "c" if stat.S_ISCHR(facts.st_mode) else "b" if stat.S_ISBLK(facts.st_mode) else ""
-                if kind:
-                    found.append(_device(path, kind, facts))
-    return found
+def default_apparmor(path: Path = Path("/sys/kernel/security/apparmor/profiles")) -> str:
+    """The profile for containers that somebody loaded, containerd's own or Docker's; empty where there is none."""
+    try:
+        loaded = {line.partition(" (")[0] for line in path.read_text().splitlines()}
+    except OSError:
+        return ""
+    return next((name for name in ("cri-containerd.apparmor.d", "docker-default") if name in loaded), "")
 
 
-def _device(path: str, kind: str, facts: os.stat_result) -> dict[str, Any]:
-    return {
-        "path": path,
-        "type": kind,
-        "major": os.major(facts.st_rdev),
-        "minor": os.minor(facts.st_rdev),
-        "fileMode": stat.S_IMODE(facts.st_mode),
-        "uid": facts.st_uid,
-        "gid": facts.st_gid,
-    }
+def _sees_devices(spec: ContainerSpec) -> bool:
+    return spec.security.privileged or bool(spec.devices)
+
+
+def _devices(spec: ContainerSpec) -> list[tuple[dict[str, Any], str]]:
+    """What a container sees of the host's devices, and what it may do with each. Blocking."""
+    of_host = host_devices() if spec.security.privileged else []
+    named = [(found, device.permissions) for device in spec.devices for found in asked(device)]
+    return [*((device, "rwm") for device in of_host), *named]
+
+
+def _pod_cgroup(labels: Mapping[str, str]) -> str:
+    """Of the pod that a container belongs to, from the container's own."""
+    return labels.get(specs.CGROUP, "").rpartition("/")[0]
 
 
 def process_started_s(pid: int, now_s: float, proc: Path = Path("/proc")) -> float:

@@ -16,11 +16,11 @@ from orchestrator.base.clock import Clock
 from orchestrator.runtime import cgroups, containerd_namespaces, pause
 from orchestrator.runtime import containerd_specs as specs
 from orchestrator.runtime.containerd_api import SPEC_TYPE, ContainerdApi
+from orchestrator.runtime.containerd_handlers import handler
 from orchestrator.runtime.containerd_tasks import Tasks
 from orchestrator.runtime.imagetar import host_architecture
 from orchestrator.runtime.interface import RuntimeFailure, Sandbox, SandboxSpec
 
-RUNTIME_NAME = "io.containerd.runc.v2"
 PLAIN_SPEC = {"ociVersion": "1.0.2"}
 """What containerd keeps for a record that has no process."""
 
@@ -46,7 +46,7 @@ class Sandboxes:
 
     async def create(self, spec: SandboxSpec, facts: specs.HostFacts) -> Sandbox:
         """Record, namespaces, and the pause process where one is needed. Leaves nothing when it fails."""
-        labels = specs.sandbox_labels(self._instance, spec)
+        labels, chosen = specs.sandbox_labels(self._instance, spec), handler(spec.runtime_handler)
         text = f"{self._instance} {spec.pod_uid} {self._clock.now_s()} {next(self._numbers)}"
         sandbox_id = hashlib.sha256(text.encode()).hexdigest()
         directory = self.directory(sandbox_id)
@@ -58,14 +58,14 @@ class Sandboxes:
         record = {
             "id": sandbox_id,
             "labels": labels,
-            "runtime": {"name": RUNTIME_NAME},
+            "runtime": {"name": chosen.shim},
             "spec": self._api.any(SPEC_TYPE, plan),
         }
         try:
             await self._api.call("create_container", {"container": record})
             await asyncio.to_thread(_make, directory, spec)
             if spec.pid == "pod":
-                self._pause_pids[sandbox_id] = await self._tasks.run({"container_id": sandbox_id})
+                self._pause_pids[sandbox_id] = await self._tasks.run({"container_id": sandbox_id}, chosen)
         except BaseException:
             await asyncio.shield(self.remove(sandbox_id))
             raise

@@ -15,11 +15,21 @@ import msgspec
 
 from orchestrator.runtime import containerd_defaults as defaults
 from orchestrator.runtime.containerd_api import seconds
+from orchestrator.runtime.containerd_devices import rule
 from orchestrator.runtime.containerd_namespaces import kinds
 from orchestrator.runtime.containerd_seccomp import default_profile
 from orchestrator.runtime.containerd_users import Accounts, resolve
-from orchestrator.runtime.interface import Container, ContainerSpec, Mount, Resources, Sandbox, SandboxSpec
+from orchestrator.runtime.interface import (
+    Container,
+    ContainerSpec,
+    Mount,
+    Resources,
+    Sandbox,
+    SandboxSpec,
+    Security,
+)
 from orchestrator.runtime.oom import OomScores
+from orchestrator.runtime.podcgroups import absolute
 
 KIND: Final = "orchestrator.internal/kind"
 ATTEMPT: Final = "orchestrator.internal/attempt"
@@ -29,6 +39,7 @@ NETWORK: Final = "orchestrator.internal/network"
 PID: Final = "orchestrator.internal/pid"
 IPC: Final = "orchestrator.internal/ipc"
 CGROUP: Final = "orchestrator.internal/cgroup"
+HANDLER: Final = "orchestrator.internal/runtime-handler"
 HOSTNAME: Final = "orchestrator.internal/hostname"
 LOG: Final = "orchestrator.internal/log"
 STOP_SIGNAL: Final = "orchestrator.internal/stop-signal"
@@ -65,6 +76,8 @@ class HostFacts:
     swap_counted: bool
     cgroup_v2: bool
     oom: OomScores
+    apparmor: str = ""
+    """The profile of containers that name none; empty where the kernel has no AppArmor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,8 @@ def sandbox_labels(instance: str, spec: SandboxSpec) -> dict[str, str]:
         PID: spec.pid,
         IPC: spec.ipc,
         HOSTNAME: spec.hostname,
-        CGROUP: spec.cgroup_parent or f"/orchestrator-{instance}/pod{spec.pod_uid}",
+        CGROUP: absolute(instance, spec.cgroup_parent or f"pod{spec.pod_uid}"),
+        HANDLER: spec.runtime_handler,
         **{f"{ANNOTATION}{key}": value for key, value in spec.annotations.items()},
     }
 
@@ -159,12 +173,13 @@ def container_spec(
     sandbox: Labels,
     directory: Path,
     pause_pid: int,
-    devices: Sequence[Oci],
+    devices: Sequence[tuple[Oci, str]],
     cgroup: str,
 ) -> Oci:
     """The OCI spec. `sandbox` are its sandbox's labels, `directory` is where that one's namespaces lie.
 
-    `devices` are the host's, for a privileged container.
+    `pause_pid` is the process whose process namespace it joins, 0 for one of its own; `devices` are those that it
+    sees, each with what it may do with it.
     """
     security, privileged = spec.security, spec.security.privileged
     capabilities = _capabilities(facts, spec)
@@ -172,10 +187,10 @@ def container_spec(
     linux: Oci = {
         "namespaces": namespaces,
         "cgroupsPath": cgroup,
-        "resources": _resources(facts, spec),
-        "devices": list(devices) if privileged else [],
+        "resources": _resources(facts, spec, devices),
+        "devices": [device for device, _ in devices],
     }
-    if not privileged:
+    if not privileged and not security.unmasked:
         linux["maskedPaths"] = list(defaults.MASKED_PATHS)
         linux["readonlyPaths"] = list(defaults.READ_ONLY_PATHS)
     if not privileged and security.seccomp != "unconfined":
@@ -205,7 +220,9 @@ def _process(
     capabilities: Sequence[str],
 ) -> Oci:
     security = spec.security
-    who = resolve(security.user or image.user, security.supplemental_groups, accounts)
+    user, groups = security.user or image.user, security.supplemental_groups
+    who = resolve(user, groups, accounts, strict=security.strict_groups)
+    profile = _apparmor(facts, security)
     held = [f"CAP_{name}" for name in capabilities]
     return {
         "terminal": spec.tty,
@@ -216,7 +233,14 @@ def _process(
         "capabilities": {"bounding": held, "effective": held, "permitted": held},
         "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": facts.oom.clamp(spec.resources.oom_score_adj),
+        **({"apparmorProfile": profile} if profile else {}),
     }
+
+
+def _apparmor(facts: HostFacts, security: Security) -> str:
+    """An empty profile is not confined."""
+    wanted = security.apparmor or facts.apparmor
+    return "" if wanted == "unconfined" else wanted
 
 
 def exec_process(spec: Oci, command: Sequence[str], *, tty: bool) -> Oci:
@@ -267,13 +291,10 @@ def _namespaces(facts: HostFacts, sandbox: Labels, directory: Path) -> list[Oci]
     return [{"type": "mount"}, *cgroup, *held]
 
 
-def _pid_namespace(sandbox: Labels, pause_pid: int) -> list[Oci]:
-    match sandbox.get(PID, "container"):
-        case "host":
-            return []
-        case "pod":
-            return [{"type": "pid", "path": f"/proc/{pause_pid}/ns/pid"}]
-    return [{"type": "pid"}]
+def _pid_namespace(sandbox: Labels, joined_pid: int) -> list[Oci]:
+    if sandbox.get(PID) == "host":
+        return []
+    return [{"type": "pid", "path": f"/proc/{joined_pid}/ns/pid"} if joined_pid else {"type": "pid"}]
 
 
 def changeable_resources(facts: HostFacts, wanted: Resources) -> Oci:
@@ -290,10 +311,15 @@ def changeable_resources(facts: HostFacts, wanted: Resources) -> Oci:
     return resources
 
 
-def _resources(facts: HostFacts, spec: ContainerSpec) -> Oci:
+def _resources(facts: HostFacts, spec: ContainerSpec, devices: Sequence[tuple[Oci, str]]) -> Oci:
     wanted = spec.resources
-    devices = [defaults.ALLOW_DEVICES if spec.security.privileged else defaults.DENY_DEVICES]
-    resources: Oci = {"devices": devices, **changeable_resources(facts, wanted)}
+    rules: list[Mapping[str, Any]] = [defaults.ALLOW_DEVICES]
+    if not spec.security.privileged:
+        rules = [defaults.DENY_DEVICES, *(rule(device, rights) for device, rights in devices)]
+    resources: Oci = {"devices": rules, **changeable_resources(facts, wanted)}
+    if facts.cgroup_v2:
+        # What is out of memory ends as a whole: half a container serves nobody.
+        resources["unified"] = {"memory.oom.group": "1"}
     if wanted.pids_limit:
         resources["pids"] = {"limit": wanted.pids_limit}
     return resources

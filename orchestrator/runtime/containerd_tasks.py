@@ -26,6 +26,7 @@ from orchestrator.runtime.containerd_api import (
     ContainerdError,
     seconds,
 )
+from orchestrator.runtime.containerd_handlers import RUNC_SHIM, Handler, handler
 from orchestrator.runtime.containerd_output import Keeper, Output
 from orchestrator.runtime.containerd_streams import Fifos, FifoStreams
 from orchestrator.runtime.interface import RuntimeFailure, RuntimeUnavailable
@@ -62,7 +63,6 @@ class Tasks:
         self._discarded: set[str] = set()
         self._started: dict[str, float] = {}
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
-        self.binary = ""
 
     def fifos(self, container_id: str, labels: Labels) -> Fifos:
         """The main process's pipes."""
@@ -96,18 +96,19 @@ class Tasks:
                 "terminal": not fifos.stderr,
             }
             try:
-                await self.run(request)
+                await self.run(request, handler(labels.get(specs.HANDLER, "")))
             except ContainerdError as error:
                 if error.code == "ALREADY_EXISTS":
                     return
                 await self._keep_failed_start(container_id, str(error))
                 raise RuntimeFailure(str(error), "RunContainerError") from error
 
-    async def run(self, request: dict[str, Any]) -> int:
+    async def run(self, request: dict[str, Any], chosen: Handler) -> int:
         """Create and start a task; returns its process. What can't be started leaves no task."""
         container_id = request["container_id"]
-        options = {"binary_name": self.binary} if self.binary else {}
-        request = {**request, "options": self._api.any(OPTIONS_TYPE, options)}
+        if chosen.shim == RUNC_SHIM:
+            options = {"binary_name": chosen.program} if chosen.program else {}
+            request = {**request, "options": self._api.any(OPTIONS_TYPE, options)}
         created = await self._api.call("create_task", request, deadline_s=WORK_DEADLINE_S)
         try:
             started = {"container_id": container_id}

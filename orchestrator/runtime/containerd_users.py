@@ -33,8 +33,11 @@ class Identity:
     groups: tuple[int, ...]
 
 
-def resolve(user: str, supplemental: Iterable[int], accounts: Accounts) -> Identity:
-    """`uid`, `name`, each with `:gid` or `:group`; empty is root. Raises `RuntimeFailure` for a name unknown."""
+def resolve(user: str, supplemental: Iterable[int], accounts: Accounts, *, strict: bool = False) -> Identity:
+    """`uid`, `name`, each with `:gid` or `:group`; empty is root. Raises `RuntimeFailure` for a name unknown.
+
+    The image's memberships of the user count whatever the group, unless `strict`.
+    """
     name, _, group = (user or "0").partition(":")
     row = next((row for row in accounts.users if row[0] == name or row[2] == name), None)
     if row is None and not name.isdecimal():
@@ -43,7 +46,7 @@ def resolve(user: str, supplemental: Iterable[int], accounts: Accounts) -> Ident
     gid = _gid(group, accounts) if group else int(row[3]) if row and row[3].isdecimal() else 0
     login = row[0] if row else ""
     member = {int(row[2]) for row in accounts.groups if login and login in row[3].split(",")}
-    extra = (set() if group else member) | set(supplemental)
+    extra = (set() if strict else member) | set(supplemental)
     return Identity(uid, gid, tuple(sorted(extra | {gid})))
 
 

@@ -9,7 +9,8 @@ one engine don't see each other. Owner: the agent.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import structlog
 from orchestrator.base import mounting
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime import cgroups, docker_logs, docker_specs, imagemounts, oom, pause
+from orchestrator.runtime import cgroups, containerd_users, docker_logs, docker_specs, imagemounts, oom, pause
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
 from orchestrator.runtime.docker_streams import (
@@ -38,6 +39,7 @@ from orchestrator.runtime.interface import (
     LogLine,
     LogOptions,
     Places,
+    PodCgroup,
     RegistryAuth,
     Resources,
     RuntimeEvent,
@@ -49,6 +51,7 @@ from orchestrator.runtime.interface import (
     Streams,
 )
 from orchestrator.runtime.members import members
+from orchestrator.runtime.podcgroups import PodCgroups
 from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
@@ -79,8 +82,12 @@ class DockerRuntime:
         self._clock = clock
         self._supervisor = supervisor
         self._images = DockerImages(self._engine)
+        self._cgroups = PodCgroups(instance)
         self._oom = oom.OomScores()
         self._cgroup_driver = "cgroupfs"
+        self._handlers: list[str] = []
+        self._pod_cgroups: dict[str, str] = {}
+        """Path of the pod's cgroup by container that was created and not yet started."""
         self._root: Path | None = None
         self._usage = UsageReader()
         self._start_slots = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -93,6 +100,8 @@ class DockerRuntime:
         await self._engine.connect()
         facts = await self._engine.call("GET", "info")
         self._cgroup_driver = facts.get("CgroupDriver", "cgroupfs")
+        self._cgroups.systemd = self._cgroup_driver == "systemd"
+        self._handlers = sorted(facts.get("Runtimes") or ())
         self._root = Path(facts["DockerRootDir"]) if facts.get("DockerRootDir") else None
         self._oom.floor = oom.floor(self._engine.peer_pid())
         if await self._images.find(pause.TAG) is None:
@@ -136,8 +145,12 @@ class DockerRuntime:
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         members = [container.id for container in await self._members(sandbox_id)]
+        labels = self._sandbox_labels.get(sandbox_id)
+        if labels is None and (facts := await self._inspect(sandbox_id)) is not None:
+            labels = facts["Config"]["Labels"]
         await asyncio.gather(*(self.remove_container(member) for member in members))
         await self.remove_container(sandbox_id)
+        await self._remove_cgroup(labels or {})
         self._sandbox_labels.pop(sandbox_id, None)
         self._netns_paths.pop(sandbox_id, None)
 
@@ -178,8 +191,44 @@ class DockerRuntime:
             if facts is None:
                 raise RuntimeFailure(f"sandbox {spec.sandbox_id} does not exist", "CreateContainerError")
             sandbox = self._sandbox_labels[spec.sandbox_id] = facts["Config"]["Labels"]
+        if spec.cgroup is not None:
+            await self._cgroups.ensure(spec.cgroup)
+        spec = await self._with_groups(spec)
         body = docker_specs.container_body(self._instance, spec, sandbox, self._oom, self._cgroup_driver)
-        return await self._create(docker_specs.container_name(self._instance, spec), body)
+        container_id = await self._create(docker_specs.container_name(self._instance, spec), body)
+        if spec.cgroup is not None and self._cgroups.systemd:
+            self._pod_cgroups[container_id] = spec.cgroup.path
+        return container_id
+
+    async def _with_groups(self, spec: ContainerSpec) -> ContainerSpec:
+        """The engine merges the image's groups only for a user without a group: where Kubernetes wants it
+        otherwise we look them up, in the image's layers."""
+        security = spec.security
+        image = await self._images.find(spec.image)
+        user = security.user or (image.user if image else "")
+        if image is None or not (security.strict_groups or ":" in user):
+            return spec
+        try:
+            layers = [str(layer) for layer in await self._images.layers(image.id)]
+        except RuntimeFailure:
+            return spec
+        overlay = {"type": "overlay", "options": [f"lowerdir={':'.join(layers)}"]}
+        accounts = await asyncio.to_thread(containerd_users.read, [overlay])
+        groups, strict = security.supplemental_groups, security.strict_groups
+        who = containerd_users.resolve(user, groups, accounts, strict=strict)
+        found = replace(security, user=f"{who.uid}:{who.gid}", supplemental_groups=who.groups)
+        return replace(spec, security=found)
+
+    async def update_pod(self, cgroup: PodCgroup) -> None:
+        await self._cgroups.ensure(cgroup)
+
+    async def handlers(self) -> list[str]:
+        return ["", *self._handlers]
+
+    async def _remove_cgroup(self, labels: Mapping[str, str]) -> None:
+        """The engine leaves the parent that it was given."""
+        if path := labels.get(docker_specs.CGROUP_PARENT, ""):
+            await self._cgroups.remove(path)
 
     async def _create(self, name: str, body: dict[str, Any]) -> str:
         """Create; one of that name left by an attempt that was cut off makes way."""
@@ -205,6 +254,8 @@ class DockerRuntime:
                 )
             except EngineError as error:
                 raise RuntimeFailure(str(error), "RunContainerError") from error
+        if path := self._pod_cgroups.pop(container_id, ""):
+            await self._cgroups.settle(path)
 
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         timeout_s = docker_specs.stop_timeout_s(grace_s)

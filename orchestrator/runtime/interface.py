@@ -318,6 +318,12 @@ class Runtime(Protocol):
     async def stop_container(self, container_id: str, grace_s: float) -> None:
         """SIGTERM (or the image's signal), SIGKILL after `grace_s`; returns when it has ended."""
 
+    async def update_pod(self, cgroup: PodCgroup) -> None:
+        """Change the limits around all containers of a pod. Raises `RuntimeFailure` when the kernel refuses."""
+
+    async def handlers(self) -> list[str]:
+        """Names that a RuntimeClass may give as its handler, the default (empty) one first."""
+
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         """Change CPU and memory of a running container; 0 leaves what is in force, and so does everything else.
 

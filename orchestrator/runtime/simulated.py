@@ -25,6 +25,7 @@ from orchestrator.runtime.interface import (
     LogLine,
     LogOptions,
     Places,
+    PodCgroup,
     RegistryAuth,
     Resources,
     RuntimeEvent,
@@ -217,6 +218,12 @@ class SimulatedRuntime:
         running = self._containers.get(container_id)
         if running is not None:
             self._end(running, TERMINATED if grace_s > 0 else KILLED)
+
+    async def update_pod(self, cgroup: PodCgroup) -> None:
+        return None
+
+    async def handlers(self) -> list[str]:
+        return [""]
 
     async def update_resources(self, container_id: str, resources: Resources) -> None:
         running = self._containers.get(container_id)

@@ -7,9 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from orchestrator.runtime import containerd_devices
 from orchestrator.runtime import containerd_specs as specs
 from orchestrator.runtime.containerd_users import Accounts
-from orchestrator.runtime.interface import ContainerSpec, Mount, Resources, SandboxSpec, Security
+from orchestrator.runtime.interface import (
+    ContainerSpec,
+    Device,
+    Mount,
+    Resources,
+    RuntimeFailure,
+    SandboxSpec,
+    Security,
+)
 from orchestrator.runtime.oom import OomScores
 
 SANDBOX = SandboxSpec("uid", "web-0", "shop", "web-0")
@@ -35,7 +44,8 @@ def spec_of(
         else replace(FACTS, **facts)
     )
     image = image or specs.ImageConfig()
-    return specs.container_spec(host, spec, image, Accounts(), labels, DIRECTORY, 77, [], "/pods/uid/c")
+    pid = 77 if sandbox.pid == "pod" or spec.target_id else 0
+    return specs.container_spec(host, spec, image, Accounts(), labels, DIRECTORY, pid, [], "/pods/uid/c")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +125,51 @@ def test_namespaces_are_the_sandboxes_files_or_the_hosts(
 ) -> None:
     namespaces = spec_of(SPEC, sandbox)["linux"]["namespaces"]
     assert {each["type"]: Path(each.get("path", "")).name for each in namespaces} == wanted
+
+
+def test_processes_of_a_target_are_seen() -> None:
+    namespaces = spec_of(replace(SPEC, target_id="other"))["linux"]["namespaces"]
+    assert {"type": "pid", "path": "/proc/77/ns/pid"} in namespaces
+
+
+@pytest.mark.parametrize(
+    ("wanted", "of_host", "profile"),
+    [("", "", None), ("", "default", "default"), ("own", "default", "own"), ("unconfined", "default", None)],
+)
+def test_apparmor(wanted: str, of_host: str, profile: str | None) -> None:
+    process = spec_of(replace(SPEC, security=Security(apparmor=wanted)), apparmor=of_host)["process"]
+    assert process.get("apparmorProfile") == profile
+
+
+def test_nothing_is_hidden_where_that_is_asked() -> None:
+    linux = spec_of(replace(SPEC, security=Security(unmasked=True)))["linux"]
+    assert not linux.keys() & {"maskedPaths", "readonlyPaths"} and linux["seccomp"]
+
+
+def test_a_device_is_there_and_may_be_used_as_asked() -> None:
+    null = containerd_devices.asked(Device("/dev/null", "/dev/nothing", "r"))
+    labels = specs.sandbox_labels("abc123", SANDBOX)
+    given = [(device, "r") for device in null]
+    linux = specs.container_spec(
+        FACTS, SPEC, specs.ImageConfig(), Accounts(), labels, DIRECTORY, 0, given, "/c"
+    )["linux"]
+    (device,) = linux["devices"]
+    assert (device["path"], device["type"], device["major"], device["minor"]) == ("/dev/nothing", "c", 1, 3)
+    rights = {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "r"}
+    assert linux["resources"]["devices"] == [{"allow": False, "access": "rwm"}, rights]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("/dev/none", "no such file"), ("/etc/passwd", "is not a device")]
+)
+def test_what_is_no_device_is_refused(path: str, words: str) -> None:
+    with pytest.raises(RuntimeFailure, match=words):
+        containerd_devices.asked(Device(path, path))
+
+
+def test_on_cgroup_v2_a_container_is_out_of_memory_as_a_whole() -> None:
+    assert spec_of(SPEC, cgroup_v2=True)["linux"]["resources"]["unified"] == {"memory.oom.group": "1"}
+    assert "unified" not in spec_of(SPEC)["linux"]["resources"]
 
 
 def test_a_shared_process_namespace_is_that_of_the_pause_process() -> None:

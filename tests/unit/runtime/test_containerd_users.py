@@ -19,7 +19,7 @@ ACCOUNTS = parse(
         ("", (), Identity(0, 0, (0, 4, 10))),
         ("app", (), Identity(1000, 1001, (10, 1001))),
         ("1000", (), Identity(1000, 1001, (10, 1001))),
-        ("1000:1000", (2000,), Identity(1000, 1000, (1000, 2000))),
+        ("1000:1000", (2000,), Identity(1000, 1000, (10, 1000, 2000))),
         ("app:wheel", (), Identity(1000, 10, (10,))),
         ("4242", (7,), Identity(4242, 0, (0, 7))),
     ],
@@ -28,6 +28,7 @@ def test_a_user_is_a_name_or_number_with_its_groups(
     user: str, extra: tuple[int, ...], wanted: Identity
 ) -> None:
     assert resolve(user, extra, ACCOUNTS) == wanted
+    assert set(resolve(user, extra, ACCOUNTS, strict=True).groups) == {wanted.gid, *extra}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,20 @@
 """Specs to the engine's JSON and back, where a live engine would not show the difference."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.runtime import docker_specs
-from orchestrator.runtime.interface import ContainerSpec, Mount, Resources, SandboxSpec, Security
+from orchestrator.runtime.interface import (
+    ContainerSpec,
+    Device,
+    Mount,
+    PodCgroup,
+    Resources,
+    SandboxSpec,
+    Security,
+)
 from orchestrator.runtime.oom import OomScores
 
 SANDBOX = SandboxSpec("uid", "web", "default", "web", cgroup_parent="/kubepods/burstable/pod-1")
@@ -54,6 +63,25 @@ def test_security_becomes_options() -> None:
     host = host_config(container(security=security))
     assert host["SecurityOpt"] == ["no-new-privileges", "seccomp=unconfined"]
     assert host["GroupAdd"] == ["7"]
+
+
+def test_devices_profiles_handlers_and_targets_reach_the_engine() -> None:
+    security = Security(apparmor="own", unmasked=True)
+    spec = container(security=security, devices=(Device("/dev/fuse", "/dev/f", "rw"),), target_id="other")
+    host = host_config(spec, replace(SANDBOX, runtime_handler="crun"))
+    assert host["Devices"] == [
+        {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/f", "CgroupPermissions": "rw"}
+    ]
+    assert (host["SecurityOpt"], host["MaskedPaths"], host["ReadonlyPaths"]) == (["apparmor=own"], [], [])
+    assert (host["Runtime"], host["PidMode"]) == ("crun", "container:other")
+
+
+def test_a_pods_cgroup_is_below_the_instances() -> None:
+    of_pod = container(cgroup=PodCgroup("burstable/podu1"))
+    assert host_config(of_pod)["CgroupParent"] == "/orchestrator-abc123/burstable/podu1"
+    below = replace(SANDBOX, cgroup_parent="podu1")
+    assert host_config(container(), below)["CgroupParent"] == "/orchestrator-abc123/podu1"
+    assert host_config(container(), replace(SANDBOX, cgroup_parent=""))["CgroupParent"] == ""
 
 
 @pytest.mark.parametrize(
