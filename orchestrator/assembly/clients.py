@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from orchestrator.api.access import Authorizer, Identity
 from orchestrator.api.item import Object
-from orchestrator.api.resources import SUBJECTACCESSREVIEWS
+from orchestrator.api.resources import SUBJECTACCESSREVIEWS, TOKENREVIEWS
 from orchestrator.assembly.access import Access
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
@@ -29,6 +29,7 @@ class Clients:
         providers = {
             ("", "serviceaccounts", "token"): self._token,
             (SUBJECTACCESSREVIEWS.group, SUBJECTACCESSREVIEWS.plural, ""): self._access_review,
+            (TOKENREVIEWS.group, TOKENREVIEWS.plural, ""): self._token_review,
         }
         return LocalClient(self._registry, guard(self._access.authorizer), identity, providers)
 
@@ -38,6 +39,9 @@ class Clients:
 
     async def _access_review(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
         return await self._reviews.answer(SUBJECTACCESSREVIEWS, obj, namespace, identity)
+
+    async def _token_review(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
+        return await self._reviews.answer(TOKENREVIEWS, obj, namespace, identity)
 
     async def _token(self, namespace: str, name: str, obj: Object, identity: Identity) -> Object:
         return await self._reviews.token(namespace, name, obj, identity)

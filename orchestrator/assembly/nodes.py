@@ -10,6 +10,7 @@ import structlog
 
 from orchestrator.agent.agent import Agent, AgentSettings
 from orchestrator.agent.api.routes import AgentApi
+from orchestrator.agent.api.access import Gate
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.node.addresses import FollowedAddress, source_of_default_route
 from orchestrator.agent.pods.feed import NODE_INDEX, PodFeeds, node_index
@@ -17,7 +18,7 @@ from orchestrator.agent.simulated import AddressesOnly
 from orchestrator.agent.volumes.local import Home, LocalVolumes
 from orchestrator.api.access import node
 from orchestrator.api.resources import PODS, SERVICES
-from orchestrator.assembly.certificates import AGENT_CLIENT, Certificates
+from orchestrator.assembly.certificates import Certificates
 from orchestrator.assembly.clients import Clients, recorder_of
 from orchestrator.auth.authenticator import certificate_identity
 from orchestrator.base.clock import Clock
@@ -98,7 +99,10 @@ class Nodes:
             address=FollowedAddress(config.node_ip, source_of_default_route if followed else None),
             simulated=not real,
         )
-        api = AgentApi(self._clock, certificate_identity, AGENT_CLIENT.common_name)
+        gate = Gate(
+            config.node_name, clients.as_identity(node(config.node_name)), certificate_identity, self._clock
+        )
+        api = AgentApi(self._clock, gate)
         listener = Listener(api.handle, config.node_ip, config.agent_port, certificates.agent_context())
         agent = self._agent(clients, replace(settings, agent_port=await listener.start()), runtime)
         api.serve(agent)

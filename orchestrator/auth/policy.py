@@ -63,6 +63,8 @@ def _rules(table: dict[str, tuple[str, ...]], verbs: tuple[str, ...]) -> list[Ob
 
 
 _EVENTS = _rule(("", "events.k8s.io"), ("events",), ("create", "patch", "update"))
+_AGENT = ("configz", "healthz", "log", "metrics", "pods", "proxy", "stats")
+"""What of a node's agent is granted by a name of its own."""
 _REVIEWS = (
     _rule("authentication.k8s.io", ("tokenreviews",), ("create",)),
     _rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
@@ -112,6 +114,10 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule("authentication.k8s.io", ("selfsubjectreviews",), ("create",)),
     ],
     "system:auth-delegator": [*_REVIEWS],
+    "system:kubelet-api-admin": [
+        _rule("", ("nodes",), ("get", "list", "watch", "proxy")),
+        _rule("", tuple(f"nodes/{name}" for name in _AGENT), ("*",)),
+    ],
     "system:node-proxier": [
         _rule("", ("services", "endpoints", "nodes"), READ),
         _rule("discovery.k8s.io", ("endpointslices",), READ),

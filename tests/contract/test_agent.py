@@ -10,18 +10,50 @@ import aiohttp
 import msgspec
 import pytest
 
+from orchestrator.agent.api.access import Gate
 from orchestrator.agent.api.routes import AgentApi
+from orchestrator.api.access import Attributes, Identity
+from orchestrator.api.access import node as node_identity
+from orchestrator.api.errors import Unauthorized
+from orchestrator.api.item import Object
+from orchestrator.api.resources import SUBJECTACCESSREVIEWS, TOKENREVIEWS, Resource
 from orchestrator.auth.authenticator import certificate_identity
+from orchestrator.auth.authorizer import AuthorizerChain
+from orchestrator.auth.node import NodeAuthorizer
 from orchestrator.base.clock import SystemClock, VirtualClock
 from orchestrator.base.tasks import Supervisor
+from orchestrator.client.local import LocalClient, Provider
 from orchestrator.pki.authority import Authority, CertificateSpec
 from orchestrator.pki.tls import client_context, server_context
+from orchestrator.server.reviews import Reviews
 from orchestrator.store.engine import LogStore
 from orchestrator.web.listener import Listener
-from tests.unit.agent.conftest import World, container
+from tests.unit.agent.conftest import Nobody, World, container
 
 CALLER = "kube-apiserver-kubelet-client"
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
+
+
+class Rules:
+    """Instead of roles: which user may read which subresources of nodes."""
+
+    def __init__(self) -> None:
+        self.granted: dict[str, tuple[str, ...]] = {CALLER: ("*",)}
+        self.asked: list[Attributes] = []
+
+    def allows(self, identity: Identity, attributes: Attributes) -> bool:
+        self.asked.append(attributes)
+        granted = self.granted.get(identity.name, ())
+        return attributes.resource == "nodes" and ("*" in granted or attributes.subresource in granted)
+
+
+class Tokens:
+    """One account's token is known."""
+
+    async def identify(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[Identity, tuple[str, ...]]:
+        if token != "good":
+            raise Unauthorized("Unauthorized")
+        return Identity("system:serviceaccount:monitoring:prometheus", ("system:authenticated",)), ()
 
 
 class Node:
@@ -30,7 +62,23 @@ class Node:
     def __init__(self, world: World, directory: Path) -> None:
         self.world = world
         self.authority = Authority(directory / "pki", SystemClock())
-        self.api = AgentApi(world.clock, certificate_identity, CALLER)
+        self.rules = Rules()
+        authorizer = AuthorizerChain(NodeAuthorizer(Nobody()), self.rules)  # type: ignore[arg-type]
+        reviews = Reviews(authorizer, Tokens(), world.registry)  # type: ignore[arg-type]
+
+        def provider(resource: Resource) -> Provider:
+            async def answer(namespace: str, name: str, obj: Object, identity: Identity) -> Object:
+                return await reviews.answer(resource, obj, namespace, identity)
+
+            return answer
+
+        providers = {
+            (each.group, each.plural, ""): provider(each) for each in (TOKENREVIEWS, SUBJECTACCESSREVIEWS)
+        }
+        client = LocalClient(world.registry, authorizer, node_identity("n1"), providers)
+        gate = Gate("n1", client, certificate_identity, world.clock)
+        self.logs = directory / "var-log"
+        self.api = AgentApi(world.clock, gate, self.logs)
         self.sessions: list[aiohttp.ClientSession] = []
         self.port = 0
         self._listener: Listener | None = None
@@ -102,11 +150,12 @@ async def phase(node: Node, name: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "status"), [("", 401), ("anna", 403), ("system:node:n1", 403)])
-async def test_only_the_api_server_may_call(node: Node, name: str, status: int) -> None:
+async def test_who_has_no_permission_may_not_call(node: Node, name: str, status: int) -> None:
     await node.serve()
     async with node.client(name).get("/pods") as response:
-        body = await response.json()
-    assert (response.status, body["kind"], body["code"]) == (status, "Status", status)
+        text = await response.text()
+    asked = f"Forbidden (user={name}, verb=get, resource=nodes, subresource(s)=[pods proxy])"
+    assert (response.status, text) == (status, asked if name else "Unauthorized")
 
 
 async def test_a_certificate_of_another_ca_does_not_get_through(node: Node, tmp_path: Path) -> None:
@@ -115,9 +164,105 @@ async def test_a_certificate_of_another_ca_does_not_get_through(node: Node, tmp_
         await node.stranger(tmp_path / "other").get("/pods")
 
 
-async def test_health_is_for_everybody(node: Node) -> None:
-    async with node.client("").get("/healthz") as response:
-        assert (response.status, await response.text()) == (200, "ok")
+PERMISSIONS = (
+    ("/pods", "pods", 200),
+    ("/pods", "proxy", 200),
+    ("/runningpods/", "pods", 200),
+    ("/healthz", "healthz", 200),
+    ("/healthz", "configz", 403),
+    ("/configz", "configz", 200),
+    ("/stats/summary", "stats", 200),
+    ("/stats/summary", "proxy", 403),
+    ("/metrics", "metrics", 200),
+    ("/metrics/resource", "metrics", 200),
+    ("/metrics/cadvisor", "metrics", 200),
+    ("/metrics/probes", "metrics", 200),
+    ("/metrics", "proxy", 403),
+    ("/logs/", "log", 200),
+    ("/logs/", "proxy", 403),
+    ("/containerLogs/default/web/app", "pods", 403),
+)
+
+
+async def test_each_path_belongs_to_a_permission(node: Node) -> None:
+    await node.serve()
+    node.logs.mkdir()
+    found = []
+    for number, (path, granted, _) in enumerate(PERMISSIONS):
+        node.rules.granted[f"scraper-{number}"] = (granted,)
+        async with node.client(f"scraper-{number}").get(path) as response:
+            found.append((path, granted, response.status))
+    assert tuple(found) == PERMISSIONS
+
+
+async def test_a_token_is_asked_about_once(node: Node) -> None:
+    await node.serve()
+    node.rules.granted["system:serviceaccount:monitoring:prometheus"] = ("metrics",)
+    for token, status in (("good", 200), ("bad", 401), ("good", 200)):
+        headers = {"Authorization": f"Bearer {token}"}
+        async with node.client("").get("/metrics/resource", headers=headers) as response:
+            assert response.status == status
+    assert [each.name for each in node.rules.asked if each.subresource == "metrics"] == ["n1"]
+    await node.world.clock.advance(301)
+    async with node.client("").get("/metrics", headers={"Authorization": "Bearer good"}) as response:
+        assert response.status == 200
+    assert [each.name for each in node.rules.asked if each.subresource == "metrics"] == ["n1", "n1"]
+
+
+async def test_health_and_its_checks(node: Node) -> None:
+    await node.serve()
+    all_well = b"[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"
+    for path, text in (("", b"ok"), ("/ping", b"ok"), ("/syncloop", b"ok"), ("?verbose", all_well)):
+        assert await node.get(f"/healthz{path}") == (200, text)
+    assert (await node.get("/healthz/other"))[0] == 404
+
+
+async def test_files_of_the_log_directory(node: Node, tmp_path: Path) -> None:
+    await node.serve()
+    (node.logs / "pods").mkdir(parents=True)
+    (node.logs / "syslog").write_bytes(b"a line\n")
+    (tmp_path / "secret").write_bytes(b"not for you")
+    (node.logs / "link").symlink_to(tmp_path / "secret")
+    assert await node.get("/logs/syslog") == (200, b"a line\n")
+    status, page = await node.get("/logs/")
+    assert status == 200 and b'<a href="pods/">pods/</a>' in page and b"syslog" in page
+    for path in ("/logs/link", "/logs/%2e%2e/secret", "/logs/nothing"):
+        assert (await node.get(path))[0] == 404
+    node.api._node_logs = None
+    assert await node.get("/logs/") == (405, b"logs endpoint is disabled.")
+
+
+async def test_the_settings_in_force(node: Node) -> None:
+    await node.serve()
+    status, body = await node.get("/configz")
+    found = msgspec.json.decode(body)["kubeletconfig"]
+    assert (status, found["kind"], found["clusterDNS"]) == (200, "KubeletConfiguration", ["10.43.0.10"])
+
+
+async def test_what_the_engine_runs(node: Node) -> None:
+    await talks(node)
+    await phase(node, "web", "Running")
+    status, body = await node.get("/runningpods/")
+    (pod,) = msgspec.json.decode(body)["items"]
+    assert (status, pod["metadata"]["name"], pod["spec"]["containers"][0]["name"]) == (200, "web", "app")
+
+
+async def test_a_command_without_streams(node: Node) -> None:
+    await talks(node)
+    await phase(node, "web", "Running")
+    async with node.client().post("/run/default/web/app", params={"cmd": "echo hello"}) as response:
+        assert (response.status, await response.read()) == (200, b"hello\n")
+    async with node.client().post("/run/default/web/app", params={"cmd": "false"}) as response:
+        assert response.status == 500 and b"exited with 1" in await response.read()
+
+
+async def test_nothing_is_checkpointed(node: Node) -> None:
+    await talks(node)
+    await phase(node, "web", "Running")
+    for path, status in (("/checkpoint/default/web/app", 500), ("/checkpoint/default/web/none", 404)):
+        async with node.client().post(path) as response:
+            assert response.status == status
+    assert (await node.get("/checkpoint/default/web/app"))[0] == 405
 
 
 async def test_an_agent_that_starts_says_so(node: Node) -> None:
@@ -125,23 +270,25 @@ async def test_an_agent_that_starts_says_so(node: Node) -> None:
     assert status == 503 and b"starting" in body
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/", 404),
-        ("/nothing", 404),
-        ("/exec/default/web", 404),
-        ("/containerLogs/default/none/app", 404),
-        ("/exec/default/none/app", 404),
-        ("/exec/default/web/app", 400),
-        ("/portForward/default/none", 404),
-    ],
+REFUSED = (
+    ("/", 404),
+    ("/nothing", 404),
+    ("/exec/default/web", 404),
+    ("/containerLogs/default/none/app", 404),
+    ("/containerLogs/default/web/none", 404),
+    ("/exec/default/web/no-such-uid/app?command=true", 404),
+    ("/stats/container", 404),
+    ("/metrics/other", 404),
+    ("/exec/default/none/app", 404),
+    ("/exec/default/web/app", 400),
+    ("/portForward/default/none", 404),
 )
-async def test_what_is_not_there_is_refused_with_a_status(node: Node, path: str, status: int) -> None:
+
+
+async def test_what_is_not_there_is_refused(node: Node) -> None:
     await talks(node)
     await phase(node, "web", "Running")
-    found, body = await node.get(path)
-    assert (found, msgspec.json.decode(body)["code"]) == (status, status)
+    assert tuple([(path, (await node.get(path))[0]) for path, _ in REFUSED]) == REFUSED
 
 
 async def test_the_pods_of_the_node(node: Node) -> None:
@@ -183,7 +330,7 @@ async def test_logs_of_the_incarnation_before(node: Node) -> None:
     await phase(node, "web", "Running")
     path = "/containerLogs/default/web/app"
     status, body = await node.get(path, previous="true")
-    assert status == 404 and b"previous terminated container" in body
+    assert (status, body) == (400, b'previous terminated container "app" in pod "web" not found')
 
     async def restarted() -> bool:
         return int((await node.world.state("web")).get("restartCount", 0)) == 1

@@ -5,9 +5,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestrator.agent import podspec
-from orchestrator.agent.pods.observed import Observed
+from orchestrator.agent.pods.worker import PodWorker
 from orchestrator.api.errors import BadRequest, NotFound
+from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container, LogLine, LogOptions, Runtime
+
+_WAITING = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +47,31 @@ def parse(query: dict[str, str], now_s: float) -> LogRequest:
         raise BadRequest(f"log options: {error}") from error
 
 
-def choose(seen: Observed, name: str, pod: str, *, previous: bool) -> Container:
+def choose(worker: PodWorker, name: str, *, previous: bool) -> Container:
     """The incarnation whose log is asked for. Raises `BadRequest`, `NotFound` in Kubernetes' words."""
-    newest = seen.newest(name)
+    pod = worker.pod["metadata"]["name"]
+    if podspec.find_container(worker.pod, name) is None:
+        raise NotFound(f'container "{name}" not found in pod "{pod}"')
+    newest, before = worker.seen.newest(name), worker.seen.previous(name)
+    if previous:
+        if before is None:
+            raise BadRequest(f'previous terminated container "{name}" in pod "{pod}" not found')
+        return before
     if newest is None:
-        raise BadRequest(f'container "{name}" in pod "{pod}" is waiting to start: ContainerCreating')
-    if not previous:
-        return newest
-    before = seen.previous(name)
-    if before is None:
-        raise NotFound(f'previous terminated container "{name}" in pod "{pod}" not found')
-    return before
+        raise BadRequest(f'container "{name}" in pod "{pod}" is waiting to start: {_waits(worker.pod, name)}')
+    # One that was never started has no log; the one before tells why.
+    return before if newest.state == "created" and before is not None else newest
+
+
+def _waits(pod: Object, name: str) -> str:
+    """Why a container has not started, as far as its status tells."""
+    status = pod.get("status") or {}
+    for field in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for entry in status.get(field) or ():
+            if entry["name"] == name:
+                reason = ((entry.get("state") or {}).get("waiting") or {}).get("reason", "")
+                return _WAITING.get(reason, reason or "ContainerCreating")
+    return "ContainerCreating"
 
 
 async def read(runtime: Runtime, container: Container, request: LogRequest) -> AsyncIterator[bytes]:

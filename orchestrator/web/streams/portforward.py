@@ -20,7 +20,7 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.web.streams.channels import Duplex, Inbox
 from orchestrator.web.streams.command_websocket import Channels
 from orchestrator.web.streams.handshake import Upgraded, refusal, upgrade
-from orchestrator.web.streams.serve import LINGER_S, tolerant
+from orchestrator.web.streams.serve import LINGER_S, cut_when_idle, tolerant
 from orchestrator.web.streams.spdy import SpdySession, SpdyStream
 from orchestrator.web.streams.websocket import WebSocket
 from orchestrator.web.upgrade import TakenOver
@@ -49,11 +49,14 @@ class Side(Protocol):
     async def end(self) -> None: ...
 
 
-async def serve_port_forward(request: web.BaseRequest, connect: Connect) -> web.StreamResponse:
+async def serve_port_forward(
+    request: web.BaseRequest, connect: Connect, *, idle_timeout_s: float = 0.0
+) -> web.StreamResponse:
     """Upgrade and forward until the client goes. `connect(port)` opens a connection into the pod.
 
     What `connect` raises (`OSError`, `OrchestratorError`, `TimeoutError`) is told to the client for that one
-    connection. Returns what the handler must return.
+    connection. One on which nothing moves for `idle_timeout_s` is cut; 0 waits for ever. Returns what the handler
+    must return.
     """
     ports = requested_ports(request)
     if isinstance(ports, str):
@@ -62,6 +65,8 @@ async def serve_port_forward(request: web.BaseRequest, connect: Connect) -> web.
     if not isinstance(upgraded, Upgraded):
         return upgraded
     tasks = Supervisor("port-forward")
+    if idle_timeout_s:
+        tasks.spawn("idle", cut_when_idle(upgraded.stream, idle_timeout_s))
     try:
         if upgraded.transport == "spdy":
             await _serve_spdy(upgraded.stream, connect, tasks)

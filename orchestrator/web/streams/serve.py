@@ -21,7 +21,7 @@ from orchestrator.web.streams.handshake import Upgraded, refusal, upgrade
 from orchestrator.web.streams.spdy import SpdySession
 from orchestrator.web.streams.spdy_frames import SpdyError
 from orchestrator.web.streams.websocket import WebSocket, WebSocketError
-from orchestrator.web.upgrade import TakenOver
+from orchestrator.web.upgrade import RawStream, TakenOver
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +32,20 @@ OpenProcess = Callable[[], Awaitable[Process]]
 
 
 async def serve_remote_command(
-    request: web.BaseRequest, open_process: OpenProcess, *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+    request: web.BaseRequest,
+    open_process: OpenProcess,
+    *,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    tty: bool,
+    idle_timeout_s: float = 0.0,
 ) -> web.StreamResponse:
     """Upgrade, open the process and join the two until it ends or the client goes.
 
     `open_process` is called after the upgrade; what it raises becomes the final status. With a terminal there
-    is no stderr. Returns what the handler must return.
+    is no stderr. A connection on which nothing moves for `idle_timeout_s` is cut; 0 waits for ever. Returns what the
+    handler must return.
     """
     if not (stdin or stdout or stderr):
         return refusal(400, "BadRequest", "you must specify at least 1 of stdin, stdout, stderr")
@@ -45,6 +53,8 @@ async def serve_remote_command(
     if not isinstance(upgraded, Upgraded):
         return upgraded
     tasks = Supervisor("remote-command")
+    if idle_timeout_s:
+        tasks.spawn("idle", cut_when_idle(upgraded.stream, idle_timeout_s))
     try:
         flags = {"stdin": stdin, "stdout": stdout, "stderr": stderr and not tty, "tty": tty}
         command, reader = await _command(upgraded, tasks, flags)
@@ -74,6 +84,18 @@ async def _command(
     reader = tasks.spawn("websocket", tolerant(command.run()))
     await command.greet()
     return command, reader
+
+
+async def cut_when_idle(stream: RawStream, timeout_s: float) -> None:
+    """Cut a connection on which nothing has moved for so long."""
+    loop = asyncio.get_running_loop()
+    while True:
+        left_s = stream.active_s + timeout_s - loop.time()
+        if left_s <= 0:
+            break
+        await asyncio.sleep(left_s)
+    log.info("stream was idle for too long", timeout_s=timeout_s)
+    stream.abort()
 
 
 async def tolerant(run: Awaitable[None]) -> None:
