@@ -4,11 +4,13 @@ Built by `Agent`; nothing here is a singleton, a process may run many nodes.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.agent.containers.env import Fetch, PodFacts
+from orchestrator.agent.containers.settings import ContainerSettings
 from orchestrator.agent.images.pulling import Images
+from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.probes import Prober
 from orchestrator.api.item import Item, Object
 from orchestrator.base.clock import Clock
@@ -19,6 +21,9 @@ from orchestrator.runtime.interface import Container, Device, Mount, Runtime
 
 BeforeStop = Callable[[str], Awaitable[None]]
 """Given a pod's address, returns when no Service rule leads there any more (bounded)."""
+
+Refusal = Callable[[Object], Rejection | None]
+"""Given a new pod, why the node does not take it."""
 
 
 class Recorder(Protocol):
@@ -88,6 +93,9 @@ class Context:
     clock: Clock
     supervisor: Supervisor
     before_stop: BeforeStop
+    admission: list[Refusal] = field(default_factory=list)
+    """Who else has a say in whether the node takes a new pod, such as eviction under pressure."""
+    containers: ContainerSettings = field(default_factory=ContainerSettings)
 
     def pod_facts(self, pod_ip: str) -> PodFacts:
         return PodFacts(pod_ip, self.facts.ip, self.facts.name, self.facts.allocatable)

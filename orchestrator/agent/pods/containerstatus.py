@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from orchestrator.agent import podspec
 from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.conditions import Verdict
+from orchestrator.agent.pods.ending import Ending
 from orchestrator.agent.pods.history import inits_done, restarts
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Probed
@@ -47,6 +48,8 @@ class Facts:
     """Conditions of a resize that is waiting or under way."""
     rejection: Rejection | None = None
     """Why the node does not take the pod."""
+    ending: Ending | None = None
+    """Why the node ends the pod by itself."""
 
 
 def container_statuses(pod: Object, specs: list[Object], facts: Facts, *, init: bool) -> list[Object]:

@@ -7,6 +7,7 @@ scheduler) must find the node's room free.
 from orchestrator.agent import podspec
 from orchestrator.agent.pods.conditions import FINAL, conditions, rejected
 from orchestrator.agent.pods.containerstatus import Facts, container_statuses
+from orchestrator.agent.pods.ending import disruption
 from orchestrator.agent.pods.history import failed_init, inits_done, is_done, lost_exit_code
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import deadline_passed
@@ -51,6 +52,9 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         resize=() if phase in FINAL else facts.resize,
         now_s=facts.now_s,
     )
+    if facts.ending is not None and facts.ending.disruption:
+        now = podspec.timestamp(facts.now_s)
+        status["conditions"].append(disruption(pod, facts.ending, now))
     return status
 
 
@@ -80,6 +84,8 @@ def _explain(status: Object, pod: Object, facts: Facts) -> None:
     old = pod.get("status") or {}
     if podspec.is_finished(pod):
         status.update({field: old[field] for field in ("reason", "message") if field in old})
+    elif facts.ending is not None:
+        status["reason"], status["message"] = facts.ending.reason, facts.ending.message
     elif status["phase"] == "Failed" and deadline_passed(pod, facts.now_s):
         status["reason"], status["message"] = DEADLINE
 
@@ -96,7 +102,7 @@ def _phase(pod: Object, facts: Facts) -> str:
 
 def _computed(pod: Object, facts: Facts) -> str:
     seen = facts.seen
-    if deadline_passed(pod, facts.now_s) or failed_init(pod, seen) is not None:
+    if facts.ending is not None or deadline_passed(pod, facts.now_s) or failed_init(pod, seen) is not None:
         return "Failed"
     names = [spec["name"] for spec in podspec.containers(pod)]
     if facts.stopped or is_done(pod, seen):

@@ -19,6 +19,7 @@ from orchestrator.agent.pods import plan as planning
 from orchestrator.agent.pods.admitting import NodeRules, Rejection, Room
 from orchestrator.agent.pods.conditions import FINAL
 from orchestrator.agent.pods.containerstatus import Facts
+from orchestrator.agent.pods.ending import Ending
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.operations import Hold, Operations, shortened
 from orchestrator.agent.pods.plan import FOREVER, Operation, Situation, StartContainer, StopPod, Wait, plan
@@ -66,6 +67,7 @@ class PodWorker:
         self._room = room
         self._rules = rules
         self._rejection: Rejection | None = None
+        self._verdict: Ending | None = None
         self._judged = True
         """The node's own rules were looked at; what was adopted has passed them once."""
         self._resizing = Resizing(pod, room, self.wake)
@@ -121,6 +123,19 @@ class PodWorker:
         self._room.release(self.uid)
         self._urgent.set()
         self._wake.set()
+
+    def end(self, ending: Ending) -> None:
+        """The node ends the pod: its containers stop and it fails for this reason. The first one holds."""
+        if self._verdict is None and not podspec.is_finished(self.pod):
+            self._verdict = ending
+            self._termination.hurry(ending.grace_s)
+            self._urgent.set()
+            self._wake.set()
+
+    @property
+    def ending(self) -> bool:
+        """The node has decided to end the pod."""
+        return self._verdict is not None
 
     def volumes_changed(self) -> None:
         """Something that a written volume holds has changed: bring it up to date now."""
@@ -222,6 +237,8 @@ class PodWorker:
         if self._judged:
             return
         self._judged = True
+        for refuse in self.context.admission:
+            self._rejection = self._rejection or refuse(self.pod)
         if self._rejection is None:
             self._rejection = await self._rules.refuse(self.pod)
         if self._rejection is not None:
@@ -245,6 +262,9 @@ class PodWorker:
             return StopPod(remove=True)
         if self._rejection is not None and not podspec.is_deleting(self.pod):
             return FOREVER
+        if self._verdict is not None and not podspec.is_deleting(self.pod):
+            alive = self.seen.live_sandbox is not None or bool(self.seen.running())
+            return StopPod(remove=False) if alive else FOREVER
         now_s, adjust = self.context.clock.now_s(), self._resizing.adjust
         return plan(Situation(self.pod, self.seen, now_s, self._probed(), self._due_s, adjust))
 
@@ -433,6 +453,7 @@ class PodWorker:
             in_force=self._resizing.in_force,
             resize=self._resizing.conditions(),
             rejection=self._rejection,
+            ending=self._verdict,
         )
         status = pod_status(self.pod, facts)
         own = {*(condition["type"] for condition in status["conditions"]), *resizing.KINDS}
