@@ -45,6 +45,8 @@ class Config:
     """Further labels of the node, `key=value`."""
     register_taints: tuple[str, ...] = ()
     """Taints that a new node gets, `key=value:Effect`."""
+    static_pod_path: str = ""
+    """Directory, or file, of pods that the node runs by itself; empty for none."""
     max_pods: int = _KUBELET.max_pods
     kube_reserved: tuple[str, ...] = ()
     system_reserved: tuple[str, ...] = ()

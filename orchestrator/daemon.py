@@ -35,6 +35,7 @@ from orchestrator.assembly.components import component_statuses
 from orchestrator.assembly.fairness import FairnessKeeper
 from orchestrator.assembly.health import check_store
 from orchestrator.assembly.metrics import ComponentCollector, LoopCollector, StoreCollector, TaskCollector
+from orchestrator.assembly.staticpods import static_pod
 from orchestrator.assembly.store_admin import Engine
 from orchestrator.assembly.stores import OpenStore, check_restored, open_store
 from orchestrator.base.clock import Clock, SystemClock
@@ -302,7 +303,8 @@ class Daemon:
         else:
             deciders.start()
         self._undecided = ""
-        nodes = Nodes(self.config, instance, self.clock, self._rng)
+        prepare = partial(static_pod, self.schemas)
+        nodes = Nodes(self.config, instance, self.clock, self._rng, prepare)
         nodes.watch(informers)
         await informers.synced()
         self._supervisor("certificates").serve("renewal", certificates.renew)

@@ -26,6 +26,7 @@ from orchestrator.agent.pods.probes import Prober, Target
 from orchestrator.agent.pods.worker import PodWorker
 from orchestrator.agent.settings import KubeletSettings
 from orchestrator.agent.simulated import NoVolumes
+from orchestrator.agent.static.pods import StaticPods, StaticSettings
 from orchestrator.agent.stats.collector import Collector
 from orchestrator.agent.stats.metered import metered
 from orchestrator.agent.stats.meters import Meters
@@ -67,6 +68,8 @@ class AgentSettings:
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     address: FollowedAddress | None = None
     """Follows the host's address; None keeps to `node_ip`."""
+    static: StaticSettings | None = None
+    """The node's own pods; None for a node that only has the API's."""
     simulated: bool = False
     """Pods get no files and no probes: there is nothing behind their addresses."""
 
@@ -189,8 +192,20 @@ class Agent:
             before_stop=self._before_stop,
         )
         self.reporter.on_address = partial(_move, context)
-        self.manager = PodManager(context, self._feed)
+        self.manager = await self._pods(context)
         await self.manager.start()
+
+    async def _pods(self, context: Context) -> PodManager:
+        """The manager of the API's pods and the node's own."""
+        static = self._settings.static
+        if static is None:
+            return PodManager(context, self._feed)
+        own = StaticPods(context.facts.name, static, self._feed, self._client, self._clock)
+        context.client = own.client
+        manager = PodManager(context, own)
+        own.runs = lambda uid: manager.worker(uid) is not None
+        await own.start(self._supervisor)
+        return manager
 
     def workers(self) -> list[PodWorker]:
         """Of every pod on the node."""

@@ -5,16 +5,19 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import structlog
 
 from orchestrator.agent.agent import Agent, AgentSettings
-from orchestrator.agent.api.routes import AgentApi
 from orchestrator.agent.api.access import Gate
+from orchestrator.agent.api.routes import AgentApi
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.node.addresses import FollowedAddress, source_of_default_route
 from orchestrator.agent.pods.feed import NODE_INDEX, PodFeeds, node_index
 from orchestrator.agent.simulated import AddressesOnly
+from orchestrator.agent.static.pods import StaticSettings
+from orchestrator.agent.static.source import Prepare
 from orchestrator.agent.volumes.local import Home, LocalVolumes
 from orchestrator.api.access import node
 from orchestrator.api.resources import PODS, SERVICES
@@ -48,8 +51,12 @@ SIMULATED_IP = "10.255.{}.{}"
 class Nodes:
     """Owner of the agents, the node network and the DNS server of this process."""
 
-    def __init__(self, config: Config, instance: str, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, config: Config, instance: str, clock: Clock, rng: random.Random, prepare: Prepare
+    ) -> None:
+        """`prepare` completes and checks a static pod."""
         self._config = config
+        self._prepare = prepare
         self._instance = instance
         self._clock = clock
         self._rng = rng
@@ -97,6 +104,7 @@ class Nodes:
             volumes=config.volumes_dir(),
             kubelet=config.kubelet_settings(),
             address=FollowedAddress(config.node_ip, source_of_default_route if followed else None),
+            static=self._static_pods(),
             simulated=not real,
         )
         gate = Gate(
@@ -109,6 +117,10 @@ class Nodes:
         self._stack.push_async_callback(listener.close)
         self._stack.push_async_callback(agent.stop)
         await agent.start()
+
+    def _static_pods(self) -> StaticSettings:
+        path = self._config.static_pod_path
+        return StaticSettings(Path(path) if path else None, self._prepare)
 
     async def _start_simulated(self, clients: Clients, number: int) -> None:
         config = self._config
