@@ -4,6 +4,7 @@ Starts in the order of the data: registration, pod network (once the node has it
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -173,7 +174,8 @@ class Agent:
             self._runtime,
             self._clock,
             self._probed,
-            self._probe_failed,
+            self._probe_told,
+            random.Random(),
             enabled=not settings.simulated,
         )
         context = Context(
@@ -270,11 +272,15 @@ class Agent:
         if self.manager is not None:
             self.manager.probed(uid)
 
-    def _probe_failed(self, target: Target, kind: str, text: str) -> None:
+    def _probe_told(self, target: Target, reason: str, message: str) -> None:
         worker = self.manager.worker(target.pod_uid) if self.manager is not None else None
         if worker is not None:
-            message = f"{kind.capitalize()} probe failed: {text}"
-            self._recorder.event(worker.pod, "Warning", "Unhealthy", message)
+            self._recorder.event(worker.pod, "Warning", reason, message)
+
+
+def _settings_refusal(settings: ContainerSettings, pod: Object) -> Rejection | None:
+    found = admit.refusal(pod, settings.abilities)
+    return Rejection(found.reason, found.message) if found is not None else None
 
 
 def _move(context: Context, address: str) -> None:

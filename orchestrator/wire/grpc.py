@@ -49,6 +49,11 @@ class GrpcError(OrchestratorError):
         self.endpoint = endpoint
 
 
+def preload() -> None:
+    """Load the library now: it takes long, so have a thread do it. Loading twice is fine."""
+    import grpc.aio  # noqa: F401
+
+
 class GrpcStream:
     """One bidirectional stream. One task reads, one writes; `cancel` ends it."""
 

@@ -5,10 +5,11 @@ container become a `Hold` (what its status shows, and when to try again); failur
 are raised.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from orchestrator.agent import podspec
-from orchestrator.agent.containers import translate
+from orchestrator.agent.containers import runtimeclass, translate
 from orchestrator.agent.containers.env import ConfigError, container_env
 from orchestrator.agent.context import Context
 from orchestrator.agent.images import texts
@@ -20,6 +21,7 @@ from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Probed, StopContainer
 from orchestrator.agent.pods.probes import Target
 from orchestrator.agent.pods.restarts import RestartBackoff, duration
+from orchestrator.agent.pods.termination import Termination
 from orchestrator.agent.volumes.errors import SubPathError, VolumeError
 from orchestrator.agent.volumes.images import image_volumes
 from orchestrator.api.errors import ApiError
@@ -30,7 +32,6 @@ from orchestrator.runtime.interface import Container, Image, RuntimeFailure, Run
 CONFIG_RETRY_S = 5.0
 KEPT_DEAD = 1
 """Dead incarnations kept per container beside the newest, for `logs --previous`."""
-AFTER_FAILED_HOOK_S = 2.0
 _IMAGE_EVENTS = {
     "ErrImageNeverPull": "ErrImageNeverPull",
     "InvalidImageName": "InspectFailed",
@@ -55,8 +56,11 @@ class Hold:
 class Operations:
     """Operations of one pod."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, termination: Termination, leave: asyncio.Event) -> None:
+        """`leave` is set once the pod is to end: nothing that may take for ever goes on then."""
         self._context = context
+        self._termination = termination
+        self._leave = leave
         self._backoff = RestartBackoff()
         self._told: set[str] = set()
 
@@ -72,8 +76,10 @@ class Operations:
         for old in seen.sandboxes[1:]:
             await context.runtime.remove_sandbox(old.id)
             seen.drop_sandbox(old.id)
-        spec = translate.sandbox_spec(pod, attempt)
         try:
+            handler = await runtimeclass.handler(pod, context.fetch)
+            domain = context.containers.domain
+            spec = translate.sandbox_spec(pod, attempt, domain=domain, runtime_handler=handler)
             sandbox = await context.runtime.create_sandbox(spec)
             if spec.network == "host":
                 return sandbox, context.facts.ip
@@ -101,6 +107,7 @@ class Operations:
             if isinstance(image, Hold):
                 return image
             prepared = await self._prepare(pod, container, pod_ip, attempt, image)
+            prepared = replace(prepared, target_id=_target_id(container, seen))
             spec = translate.container_spec(pod, container, sandbox_id, attempt, prepared)
             await self._clear(seen, name)
             container_id = await context.runtime.create_container(spec)
@@ -138,36 +145,42 @@ class Operations:
         context.recorder.event(pod, "Normal", "Started", f"Container started: {name}")
         if started is None:
             return self._held(pod, "RunContainerError", f"container {name} vanished after its start")
-        return await self._post_start(pod, container, started, pod_ip)
+        return await self._post_start(pod, container, started, pod_ip, seen)
 
-    async def _post_start(self, pod: Object, container: Object, started: Container, pod_ip: str) -> Container:
+    async def _post_start(
+        self, pod: Object, container: Object, started: Container, pod_ip: str, seen: Observed
+    ) -> Container:
         """Run the hook; a container whose hook fails is stopped and ends like one that failed."""
         context, hook = self._context, (container.get("lifecycle") or {}).get("postStart")
         if hook is None or started.state != "running":
             return started
-        problem = await hooks.run(context.runtime, context.clock, started, container, hook, pod_ip)
-        if not problem:
-            return started
-        context.recorder.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}")
-        await context.runtime.stop_container(started.id, AFTER_FAILED_HOOK_S)
+        seen.replace(started)
+        work = context.supervisor.spawn(
+            "postStart", hooks.run(context.runtime, context.clock, started, container, hook, pod_ip)
+        )
+        leaving = context.supervisor.spawn("leave", self._leave.wait())
+        try:
+            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+            problem = work.result() if work.done() else ""
+        finally:
+            work.cancel()
+            leaving.cancel()
+        if problem:
+            hooks.tell(context.recorder, pod, container["name"], "PostStart", problem)
+            stop = StopContainer(started.id, started.name, "FailedPostStartHook")
+            await self.stop_container(pod, seen, stop, pod_ip)
         return await context.runtime.inspect_container(started.id) or started
 
     async def stop_container(self, pod: Object, seen: Observed, stop: StopContainer, pod_ip: str) -> None:
         """Stop one container of a pod that goes on; its hook runs first."""
-        context = self._context
-        context.recorder.event(pod, "Normal", "Killing", stop.why)
-        spec = podspec.find_container(pod, stop.name) or {}
+        container = seen.find(stop.container_id)
+        if container is None or container.state != "running":
+            return
         grace_s = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
         if stop.grace_s is not None:
             grace_s = float(stop.grace_s)
-        await context.prober.forget(stop.container_id)
-        running = seen.find(stop.container_id)
-        hook = (spec.get("lifecycle") or {}).get("preStop")
-        if hook and running is not None and running.state == "running":
-            began_s = context.clock.monotonic_s()
-            await hooks.run(context.runtime, context.clock, running, spec, hook, pod_ip, timeout_s=grace_s)
-            grace_s = max(AFTER_FAILED_HOOK_S, grace_s - (context.clock.monotonic_s() - began_s))
-        await context.runtime.stop_container(stop.container_id, grace_s)
+        await self._termination.stop_one(pod, container, stop.why, pod_ip, grace_s)
+        await self._context.prober.forget(stop.container_id)
 
     def probe(self, pod: Object, seen: Observed, pod_ip: str) -> None:
         """Have every running container probed; the verdict on an adopted one starts from the written status."""
@@ -260,7 +273,16 @@ class Operations:
             reason = error.reason if isinstance(error, VolumeError) else "FailedMount"
             context.recorder.event(pod, "Warning", reason, str(error))
             raise MountFailure(str(error)) from error
-        return translate.Prepared(image, env, mounts, context.facts.memory_bytes, devices)
+        settings = context.containers
+        return translate.Prepared(
+            image,
+            env,
+            mounts,
+            context.facts.memory_bytes,
+            devices,
+            seccomp_profiles=settings.seccomp_profiles,
+            pids_max=settings.pids_max,
+        )
 
     def _services(self, pod: Object) -> list[Object]:
         """Those that the environment names: the pod's namespace's, and `kubernetes`."""
@@ -281,6 +303,12 @@ class Operations:
     def _held(self, pod: Object, reason: str, message: str) -> Hold:
         self._context.recorder.event(pod, "Warning", "Failed", f"Error: {message}")
         return Hold(self._context.clock.now_s() + CONFIG_RETRY_S, reason, message)
+
+
+def _target_id(container: Object, seen: Observed) -> str:
+    """The container whose processes an ephemeral one wants to see; empty where it names none that runs."""
+    target = seen.newest(container.get("targetContainerName") or "")
+    return target.id if target is not None and target.state == "running" else ""
 
 
 def shortened(hold: Hold) -> Hold:

@@ -5,25 +5,21 @@ Owner of the verdicts: the `Prober` of the node.
 """
 
 import asyncio
-import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import aiohttp
-from yarl import URL
-
-from orchestrator import KUBERNETES_VERSION
+from orchestrator.agent.pods.checks import Checker, Outcome
 from orchestrator.agent.pods.plan import Probed
 from orchestrator.api.item import Object
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime.interface import Container, Runtime, RuntimeFailure
+from orchestrator.runtime.interface import Container, Runtime
 
 KINDS = ("startup", "liveness", "readiness")
-BODY_MAX = 10 * 1024
-REDIRECTS_MAX = 10
-USER_AGENT = "kube-probe/" + ".".join(KUBERNETES_VERSION.removeprefix("v").split(".")[:2])
+ATTEMPTS = 3
+"""How often a check is tried that could not be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +38,7 @@ class _Watched:
 
     supervisor: Supervisor
     verdict: Probed
+    adopted: bool
     started: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -54,21 +51,22 @@ class Prober:
         runtime: Runtime,
         clock: Clock,
         on_change: Callable[[str], None],
-        on_failure: Callable[[Target, str, str], None],
+        on_event: Callable[[Target, str, str], None],
+        rng: random.Random,
         *,
         enabled: bool = True,
     ) -> None:
-        """`on_change(pod_uid)` after a verdict changed; `on_failure(target, kind, text)` per failed probe.
+        """`on_change(pod_uid)` after a verdict changed; `on_event(target, reason, message)` per failure or warning.
 
         Not `enabled` (simulated nodes), every container counts as started and ready.
         """
         self._enabled = enabled
-        self._runtime = runtime
         self._clock = clock
         self._on_change = on_change
-        self._on_failure = on_failure
+        self._on_event = on_event
+        self._rng = rng
+        self._checker = Checker(runtime)
         self._watched: dict[str, _Watched] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     def verdicts(self, container_ids: list[str]) -> dict[str, Probed]:
         """What is known of these containers."""
@@ -88,7 +86,7 @@ class Prober:
         started = "startup" not in probes
         verdict = adopted or Probed(started=started, ready="readiness" not in probes and started)
         watched = self._watched[container_id] = _Watched(
-            Supervisor(f"probe/{spec['name']}", self._clock), verdict
+            Supervisor(f"probe/{spec['name']}", self._clock), verdict, adopted is not None
         )
         if verdict.started:
             watched.started.set()
@@ -114,8 +112,7 @@ class Prober:
         """Stop all probes."""
         for container_id in list(self._watched):
             await self.forget(container_id)
-        if self._session is not None:
-            await self._session.close()
+        await self._checker.close()
 
     async def _run(self, target: Target, kind: str, probe: Object) -> None:
         """Try, count, judge, sleep. The delay counts from the container's start, also after an adoption."""
@@ -123,20 +120,39 @@ class Prober:
         if kind != "startup":
             await watched.started.wait()
         begin_s = target.container.started_s + float(probe.get("initialDelaySeconds", 0))
-        await self._clock.sleep(begin_s - self._clock.now_s())
-        wanted, result = 0, None
+        period_s = float(probe.get("periodSeconds", 10))
+        # All containers of the node are adopted at once: their probes are spread over the period.
+        spread_s = self._rng.random() * period_s if watched.adopted else 0.0
+        await self._clock.sleep(max(begin_s - self._clock.now_s(), spread_s))
+        count, last = 0, None
         while True:
-            ok, text = await self._try(target, probe)
-            wanted = wanted + 1 if ok == result else 1
-            result = ok
-            if not ok:
-                self._on_failure(target, kind, text)
-            threshold = int(probe.get("successThreshold", 1) if ok else probe.get("failureThreshold", 3))
-            if wanted >= threshold:
-                self._record(watched, target, kind, ok)
-                if kind == "startup" and ok:
-                    return
-            await self._clock.sleep(float(probe.get("periodSeconds", 10)))
+            outcome = await self._attempt(target, kind, probe)
+            if outcome.result != "unknown":
+                count, last = count + 1 if outcome.ok == last else 1, outcome.ok
+                threshold = probe.get("successThreshold", 1) if last else probe.get("failureThreshold", 3)
+                if count >= int(threshold):
+                    self._record(watched, target, kind, last)
+                    if kind == "startup" or (kind == "liveness" and not last):
+                        return
+            await self._clock.sleep(period_s)
+
+    async def _attempt(self, target: Target, kind: str, probe: Object) -> Outcome:
+        """One check, with the event that it calls for. One that can't be carried out decides nothing."""
+        outcome = Outcome("unknown")
+        for _ in range(ATTEMPTS):
+            outcome = await self._checker.check(target.container, target.spec, target.pod_ip, probe)
+            if outcome.result != "unknown":
+                break
+        name = kind.capitalize()
+        match outcome.result:
+            case "failure":
+                self._on_event(target, "Unhealthy", f"{name} probe failed: {outcome.text}")
+            case "warning":
+                self._on_event(target, "ProbeWarning", f"{name} probe warning: {outcome.text}")
+            case "unknown":
+                text = f"{name} probe errored and resulted in unknown state: {outcome.text}"
+                self._on_event(target, "Unhealthy", text)
+        return outcome
 
     def _record(self, watched: _Watched, target: Target, kind: str, ok: bool) -> None:
         old = watched.verdict
@@ -151,83 +167,3 @@ class Prober:
         if new != old:
             watched.verdict = new
             self._on_change(target.pod_uid)
-
-    async def _try(self, target: Target, probe: Object) -> tuple[bool, str]:
-        """Whether the probe succeeded, and if not the text for the event."""
-        timeout_s = float(probe.get("timeoutSeconds", 1))
-        try:
-            async with asyncio.timeout(timeout_s + 0.5):
-                if "httpGet" in probe:
-                    return await self._http(target, probe["httpGet"], timeout_s)
-                if "tcpSocket" in probe:
-                    return await self._tcp(target, probe["tcpSocket"], timeout_s)
-                if "exec" in probe:
-                    command = probe["exec"].get("command") or ()
-                    code, output = await self._runtime.exec_sync(target.container.id, command, timeout_s)
-                    return code == 0, output.decode(errors="replace")
-        except TimeoutError:
-            return False, f"probe timed out after {timeout_s:g}s"
-        except aiohttp.ClientConnectorError as error:
-            cause = os.strerror(error.os_error.errno or 0).lower()
-            return False, f"dial tcp {error.host}:{error.port}: connect: {cause}"
-        except (OSError, aiohttp.ClientError, RuntimeFailure, ValueError) as error:
-            return False, str(error) or type(error).__name__
-        return False, f"probe has no handler that this node can run: {sorted(probe)}"
-
-    async def _http(self, target: Target, action: Object, timeout_s: float) -> tuple[bool, str]:
-        port = resolve_port(target.spec, action["port"])
-        host = action.get("host") or target.pod_ip
-        scheme = action.get("scheme", "HTTP").lower()
-        headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
-        headers.update({h["name"]: h.get("value", "") for h in action.get("httpHeaders") or ()})
-        path = action.get("path") or "/"
-        url = URL(f"{scheme}://{_bracketed(host)}:{port}{path if path.startswith('/') else '/' + path}")
-        for _ in range(REDIRECTS_MAX):
-            status, target_url = await self._get(url, headers, timeout_s)
-            if target_url is None or target_url.host != url.host:
-                return 200 <= status < 400, f"HTTP probe failed with statuscode: {status}"
-            url = target_url
-        return False, f"stopped after {REDIRECTS_MAX} redirects"
-
-    async def _get(self, url: URL, headers: dict[str, str], timeout_s: float) -> tuple[int, URL | None]:
-        """Status, and where a redirect leads. Certificates are not checked, as documented."""
-        async with self._http_session().get(
-            url,
-            headers=headers,
-            ssl=False,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-        ) as response:
-            await response.content.read(BODY_MAX)
-            location = response.headers.get("Location")
-            redirected = 300 <= response.status < 400 and location is not None
-            return response.status, url.join(URL(location)) if redirected and location else None
-
-    async def _tcp(self, target: Target, action: Object, timeout_s: float) -> tuple[bool, str]:
-        port = resolve_port(target.spec, action["port"])
-        async with asyncio.timeout(timeout_s):
-            _, writer = await asyncio.open_connection(action.get("host") or target.pod_ip, port)
-        writer.close()
-        return True, ""
-
-    def _http_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(force_close=True, limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
-
-
-def resolve_port(spec: Object, port: int | str) -> int:
-    """A port by number or by the name that the container gives it."""
-    if isinstance(port, int):
-        return port
-    for known in spec.get("ports") or ():
-        if known.get("name") == port:
-            return int(known["containerPort"])
-    if port.isdecimal():
-        return int(port)
-    raise ValueError(f"couldn't find port: {port!r}")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

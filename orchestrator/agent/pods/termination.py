@@ -1,10 +1,13 @@
-"""Ending a pod: out of the Services, hooks, SIGTERM, SIGKILL after the grace period, sandbox, volumes.
+"""Ending containers: out of the Services, hooks, SIGTERM, SIGKILL after the grace period, sandbox, volumes.
 
-Regular containers stop together, then sidecars in reverse order. A shorter grace period that is asked for
-meanwhile takes effect at once. Everything may run twice, also after a crash in the middle.
+All preStop hooks of a pod begin at once; then regular containers are signalled together and sidecars one after the
+other, in reverse order, as long as grace is left. A shorter grace period that is asked for meanwhile takes effect
+at once, also on the stop of a single container. Everything may run twice, also after a crash in the middle.
 """
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
@@ -14,12 +17,12 @@ from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container
 
 GRACE_MIN_S = 1.0
-AFTER_HOOK_MIN_S = 2.0
-"""What a container still gets when its preStop hook used the whole grace period up."""
+SIGNAL_MIN_S = 2.0
+"""What a container gets after its signal even when the grace period is used up."""
 
 
 class Termination:
-    """Termination of one pod; owner of its deadline."""
+    """Termination of one pod and of its containers; owner of the pod's deadline."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -42,18 +45,26 @@ class Termination:
         self.hurry(podspec.grace_period_s(pod))
         if pod_ip and not podspec.is_host_network(pod):
             await self._context.before_stop(pod_ip)
-        sidecars = [spec["name"] for spec in podspec.init_containers(pod) if podspec.is_sidecar(spec)]
-        regular = [container for container in running if container.name not in sidecars]
+        ended = {container.id: asyncio.Event() for container in running}
         outcomes = await asyncio.gather(
-            *(self._stop(pod, container, pod_ip) for container in regular), return_exceptions=True
+            *(
+                self._stop(pod, container, pod_ip, ended[container.id], [ended[cid] for cid in first])
+                for container, first in in_turn(pod, running)
+            ),
+            return_exceptions=True,
         )
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
-        for name in reversed(sidecars):
-            for container in running:
-                if container.name == name:
-                    await self._stop(pod, container, pod_ip)
+
+    async def stop_one(
+        self, pod: Object, container: Container, why: str, pod_ip: str, grace_s: float
+    ) -> None:
+        """Stop one container of a pod that goes on."""
+        own_s = self._context.clock.monotonic_s() + grace_s
+        self._begin(pod, container, why)
+        await self._hook(pod, container, pod_ip, own_s)
+        await self._signal(container, own_s)
 
     async def release(self, seen: Observed) -> None:
         """Give address and namespaces back."""
@@ -73,47 +84,67 @@ class Termination:
         seen.sandboxes, seen.containers = [], {}
         await context.volumes.remove(pod["metadata"]["uid"])
 
-    async def _stop(self, pod: Object, container: Container, pod_ip: str) -> None:
-        context = self._context
-        context.recorder.event(pod, "Normal", "Killing", f"Stopping container {container.name}")
-        context.prober.ease(container.id)
-        spec = podspec.find_container(pod, container.name) or {}
+    async def _stop(
+        self,
+        pod: Object,
+        container: Container,
+        pod_ip: str,
+        ended: asyncio.Event,
+        first: list[asyncio.Event],
+    ) -> None:
+        """Stop one of all; its signal waits for the `first` ones to have ended, at most to the deadline."""
+        try:
+            self._begin(pod, container, f"Stopping container {container.name}")
+            await self._hook(pod, container, pod_ip, float("inf"))
+            for event in first:
+                await self._wait(event)
+            await self._signal(container, float("inf"))
+        finally:
+            ended.set()
+
+    def _begin(self, pod: Object, container: Container, why: str) -> None:
+        self._context.recorder.event(pod, "Normal", "Killing", why)
+        self._context.prober.ease(container.id)
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        waiting = self._context.supervisor.spawn("turn", event.wait())
+        try:
+            await self._within(waiting, float("inf"))
+        finally:
+            waiting.cancel()
+
+    async def _hook(self, pod: Object, container: Container, pod_ip: str, own_s: float) -> None:
+        """Run the preStop hook; it is given up at the deadline, which may come closer."""
+        context, spec = self._context, podspec.find_container(pod, container.name) or {}
         hook = (spec.get("lifecycle") or {}).get("preStop")
         if hook is None:
-            await self._signal(container, GRACE_MIN_S)
             return
-        problem = await self._pre_stop(container, spec, hook, pod_ip)
-        if problem:
-            context.recorder.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}")
-        await self._signal(container, AFTER_HOOK_MIN_S)
-
-    async def _pre_stop(self, container: Container, spec: Object, hook: Object, pod_ip: str) -> str:
-        """What went wrong with the hook; it is given up at the deadline, which may come closer."""
-        context = self._context
-        timeout_s = self._left_s() + 1.0
         work = context.supervisor.spawn(
-            "preStop",
-            hooks.run(context.runtime, context.clock, container, spec, hook, pod_ip, timeout_s),
+            "preStop", hooks.run(context.runtime, context.clock, container, spec, hook, pod_ip)
         )
         try:
-            while self._left_s() > 0:
-                alarm = context.supervisor.spawn("deadline", context.clock.sleep(self._left_s()))
-                hurried = context.supervisor.spawn("hurry", self._hurried.wait())
-                try:
-                    await asyncio.wait((work, alarm, hurried), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    alarm.cancel()
-                    hurried.cancel()
-                if work.done():
-                    return str(work.result())
-            return "the grace period is over"
+            if await self._within(work, own_s) and (problem := work.result()):
+                hooks.tell(context.recorder, pod, container.name, "PreStop", problem)
         finally:
             work.cancel()
 
-    async def _signal(self, container: Container, grace_min_s: float) -> None:
+    async def _within(self, work: "asyncio.Task[Any]", own_s: float) -> bool:
+        """Whether `work` is done before the deadline; the pod's own one may come closer meanwhile."""
+        context = self._context
+        while not work.done() and self._left_s(own_s) > 0:
+            alarm = context.supervisor.spawn("deadline", context.clock.sleep(self._left_s(own_s)))
+            hurried = context.supervisor.spawn("hurry", self._hurried.wait())
+            try:
+                await asyncio.wait((work, alarm, hurried), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                alarm.cancel()
+                hurried.cancel()
+        return work.done()
+
+    async def _signal(self, container: Container, own_s: float) -> None:
         """Stop with the grace that is left; when it is cut short meanwhile, again with what is left then."""
         runtime, supervisor, known = self._context.runtime, self._context.supervisor, self._hurried
-        grace_s = max(grace_min_s, self._left_s())
+        grace_s = max(SIGNAL_MIN_S, self._left_s(own_s))
         stopping = supervisor.spawn("stop", runtime.stop_container(container.id, grace_s))
         while not stopping.done():
             hurried = supervisor.spawn("hurry", known.wait())
@@ -123,8 +154,22 @@ class Termination:
                 hurried.cancel()
             if not stopping.done():
                 known = self._hurried
-                await runtime.stop_container(container.id, self._left_s())
+                await runtime.stop_container(container.id, self._left_s(own_s))
         await stopping
 
-    def _left_s(self) -> float:
-        return max(0.0, self._deadline_s - self._context.clock.monotonic_s())
+    def _left_s(self, own_s: float) -> float:
+        return max(0.0, min(own_s, self._deadline_s) - self._context.clock.monotonic_s())
+
+
+def in_turn(pod: Object, running: Iterable[Container]) -> list[tuple[Container, list[str]]]:
+    """Each container with the ids of those that are signalled before it: a sidecar comes after everything that it
+    was started before."""
+    sidecars = [spec["name"] for spec in podspec.init_containers(pod) if podspec.is_sidecar(spec)]
+    places = {name: place for place, name in enumerate(sidecars)}
+    everyone = list(running)
+    found = []
+    for container in everyone:
+        place = places.get(container.name, len(sidecars))
+        first = [other.id for other in everyone if places.get(other.name, len(sidecars)) > place]
+        found.append((container, first))
+    return found

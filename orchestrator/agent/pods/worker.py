@@ -62,8 +62,10 @@ class PodWorker:
         self._everything = True
         self._doubtful: set[str] = set()
         """Ids of containers and sandboxes that an event named since the last look."""
-        self._operations = Operations(context)
+        self._leave = asyncio.Event()
+        """Set once the pod is to end."""
         self._termination = Termination(context)
+        self._operations = Operations(context, self._termination, self._leave)
         self._room = room
         self._rules = rules
         self._rejection: Rejection | None = None
@@ -112,6 +114,7 @@ class PodWorker:
         self.pod = pod
         if podspec.is_deleting(pod):
             self._termination.hurry(podspec.grace_period_s(pod))
+            self._leave.set()
         if changed:
             self._holds.clear()
             self._urgent.set()
@@ -120,6 +123,7 @@ class PodWorker:
     def removed(self) -> None:
         """The pod is gone from the API: stop it all the same."""
         self._removed = True
+        self._leave.set()
         self._room.release(self.uid)
         self._urgent.set()
         self._wake.set()
@@ -129,6 +133,7 @@ class PodWorker:
         if self._verdict is None and not podspec.is_finished(self.pod):
             self._verdict = ending
             self._termination.hurry(ending.grace_s)
+            self._leave.set()
             self._urgent.set()
             self._wake.set()
 

@@ -28,11 +28,12 @@ def roomy() -> Room:
 
 
 PORT = [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}]
+DONGLE = {"example.com/dongle": 1}
 REFUSED = [
     ("cpu", [asks("a", "1500m")], asks("b", "600m"), "OutOfcpu"),
     ("memory", [asks("a", memory="1Gi")], asks("b", memory="1"), "OutOfmemory"),
     ("pods", [asks("a"), asks("b"), asks("c")], asks("d"), "OutOfpods"),
-    ("a device", [asks("a", more={"example.com/dongle": 1})], asks("b", more={"example.com/dongle": 1}), "OutOfexample.com/dongle"),
+    ("a device", [asks("a", more=DONGLE)], asks("b", more=DONGLE), "OutOfexample.com/dongle"),
     ("a device of the cluster", [], asks("b", more={"example.com/elsewhere": 1}), ""),
     ("a host port", [asks("a", ports=PORT)], asks("b", ports=PORT), "NodePorts"),
     ("what just fits", [asks("a", "1500m")], asks("b", "500m"), ""),

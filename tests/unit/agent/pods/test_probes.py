@@ -1,14 +1,17 @@
 """Probes against real servers on the loopback, their pace on a clock that stands still."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+import grpc.aio
 import pytest
 
+from orchestrator.agent.pods.checks import USER_AGENT, resolve_port
 from orchestrator.agent.pods.plan import Probed
-from orchestrator.agent.pods.probes import USER_AGENT, Prober, Target, resolve_port
+from orchestrator.agent.pods.probes import Prober, Target
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime.interface import ContainerSpec, SandboxSpec
@@ -49,9 +52,10 @@ class Node:
         self.target = target
         self.changes: list[str] = []
         self.failures: list[tuple[str, str]] = []
-        self.prober = Prober(
-            runtime, clock, self.changes.append, lambda _, kind, text: self.failures.append((kind, text))
-        )
+        self.prober = Prober(runtime, clock, self.changes.append, self._told, random.Random(5))
+
+    def _told(self, target: Target, reason: str, message: str) -> None:
+        self.failures.append((message.split()[0].lower(), message))
 
     def watch(self, adopted: Probed | None = None, **probes: Json) -> None:
         spec = {**self.target.spec, **{f"{kind}Probe": probe for kind, probe in probes.items()}}
@@ -70,7 +74,10 @@ class Node:
         raise AssertionError("what was waited for did not happen")
 
     async def try_once(self, probe: Json) -> tuple[bool, str]:
-        return await self.prober._try(self.target, probe)
+        found = await self.prober._checker.check(
+            self.target.container, self.target.spec, self.target.pod_ip, probe
+        )
+        return found.ok, found.text
 
 
 @pytest.fixture
@@ -134,14 +141,18 @@ async def test_redirects_on_the_same_host_are_followed_others_are_fine(node: Nod
     }
     assert await node.try_once(get(web.port, "/a")) == (False, "HTTP probe failed with statuscode: 500")
     assert (await node.try_once(get(web.port, "/away")))[0]
-    assert await node.try_once(get(web.port, "/loop")) == (False, "stopped after 10 redirects")
+    assert await node.try_once(get(web.port, "/loop")) == (
+        False,
+        f'Get "http://127.0.0.1:{web.port}/loop": stopped after 10 redirects',
+    )
 
 
 async def test_a_server_that_does_not_answer_is_unwell(node: Node, web: Web) -> None:
     web.silent = True
     assert await node.try_once({**get(web.port), "timeoutSeconds": 0.05}) == (
         False,
-        "probe timed out after 0.05s",
+        f'Get "http://127.0.0.1:{web.port}/ok": '
+        "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
     )
 
 
@@ -152,16 +163,75 @@ async def test_a_port_without_a_server(node: Node, web: Web) -> None:
     server.close()
     await server.wait_closed()
     ok, text = await node.try_once({"tcpSocket": {"port": port}})
-    assert not ok and text
+    assert not ok and text == f"dial tcp 127.0.0.1:{port}: connect: connection refused"
     ok, text = await node.try_once(get(port))
-    assert (ok, text) == (False, f"dial tcp 127.0.0.1:{port}: connect: connection refused")
+    assert (ok, text) == (
+        False,
+        f'Get "http://127.0.0.1:{port}/ok": dial tcp 127.0.0.1:{port}: connect: connection refused',
+    )
 
 
 async def test_commands(node: Node) -> None:
     assert (await node.try_once(GOOD))[0]
     assert not (await node.try_once(BAD))[0]
     assert await node.try_once({"exec": {"command": ["sh", "-c", "echo no; exit 3"]}}) == (False, "no\n")
-    assert not (await node.try_once({"grpc": {"port": 1}}))[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "ok", "text"),
+    [
+        (1, True, "service healthy"),
+        (2, False, 'service unhealthy (responded with "NOT_SERVING")'),
+        (0, False, 'service unhealthy (responded with "UNKNOWN")'),
+    ],
+)
+async def test_grpc_health(node: Node, state: int, ok: bool, text: str) -> None:
+    asked: list[bytes] = []
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        asked.append(request)
+        return bytes([8, state]) if state else b""
+
+    methods = {"Check": grpc.unary_unary_rpc_method_handler(answer)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        assert await node.try_once({"grpc": {"port": port, "service": "a"}}) == (ok, text)
+        assert asked == [b"\n\x01a"]
+    finally:
+        await server.stop(None)
+
+
+async def test_grpc_without_a_server_or_without_the_health_protocol(node: Node) -> None:
+    ok, text = await node.try_once({"grpc": {"port": 1}})
+    assert not ok and text.startswith('timeout: failed to connect service "127.0.0.1:1" within 1s: ')
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        ok, text = await node.try_once({"grpc": {"port": port}})
+        assert not ok and text.startswith("error: this server does not implement the grpc health protocol")
+    finally:
+        await server.stop(None)
+
+
+async def test_a_redirect_away_is_a_warning_and_counts_as_success(node: Node, web: Web) -> None:
+    web.answers = {"/ok": (302, "http://example.invalid/")}
+    node.watch(readiness=get(web.port))
+    await node.until(lambda: node.verdict.ready)
+    assert node.failures[0][1] == "Readiness probe warning: Probe terminated redirects, Response body: ok"
+
+
+async def test_a_check_that_cannot_be_carried_out_decides_nothing(node: Node) -> None:
+    node.watch(liveness={"tcpSocket": {"port": "nameless"}, "failureThreshold": 1})
+    await node.until(lambda: node.failures)
+    await node.clock.advance(30)
+    assert node.verdict == Probed()
+    assert node.failures[0][1].startswith(
+        "Liveness probe errored and resulted in unknown state: couldn't find"
+    )
 
 
 def test_ports_by_number_and_name() -> None:
@@ -216,7 +286,8 @@ async def test_an_adopted_verdict_goes_on_from_where_it_was(node: Node) -> None:
     node.watch(Probed(started=True, ready=True), startup=BAD, readiness={**BAD, "periodSeconds": 5})
     await node.clock.advance(9)
     assert node.verdict == Probed() and node.changes == []
-    await node.clock.advance(1)
+    # The first check of what was adopted comes at any time within a period.
+    await node.clock.advance(6)
     assert not node.verdict.ready
     assert {kind for kind, _ in node.failures} == {"readiness"}
 
