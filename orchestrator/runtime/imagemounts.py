@@ -1,4 +1,4 @@
-"""The files of an image as a volume: its layers laid over each other, read-only and not executable.
+"""The files of an image as a volume: its layers laid over each other, read-only.
 
 Blocking. Called by the runtimes, which know where layers lie and keep them there meanwhile.
 """
@@ -23,7 +23,7 @@ def mount(layers: Sequence[Path], target: Path) -> None:
     """Mount `layers`, the uppermost first, at `target` unless something is. Raises `RuntimeFailure`, `OSError`."""
     if mounting.is_mounted(target):
         return
-    flags = mounting.MS_RDONLY | mounting.MS_NOEXEC
+    flags = mounting.MS_RDONLY
     if len(layers) > 1:
         options = "lowerdir=" + ":".join(str(layer).replace(":", "\\:") for layer in layers)
         if len(options) > OPTIONS_BYTES_MAX:

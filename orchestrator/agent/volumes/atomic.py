@@ -36,7 +36,9 @@ def is_written(path: Path) -> bool:
 def write(path: Path, files: Files, group: int | None) -> None:
     """Make the volume at `path` hold exactly `files`, open to `group` if there is one. Raises `OSError`."""
     path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o777)
+    if group is not None:
+        os.chown(path, -1, group)
+    path.chmod(0o777 if group is None else 0o2777)
     current = path / DATA
     if current.is_symlink() and _same(current.resolve(), files, group):
         return
