@@ -12,8 +12,12 @@ from pathlib import Path
 
 import structlog
 
+from orchestrator.agent.containers import admit
+from orchestrator.agent.containers import settings as containersettings
 from orchestrator.agent.containers.podfiles import DnsSettings
+from orchestrator.agent.containers.settings import ContainerSettings
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
+from orchestrator.agent.eviction.housekeeping import Housekeeping
 from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.node import hostfacts
@@ -21,6 +25,7 @@ from orchestrator.agent.node.addresses import FollowedAddress
 from orchestrator.agent.node.capacity import allocatable, capacity
 from orchestrator.agent.node.hostfacts import HostFacts
 from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
+from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.manager import PodManager
 from orchestrator.agent.pods.probes import Prober, Target
@@ -103,6 +108,7 @@ class Agent:
         self._before_stop = before_stop
         self._supervisor = Supervisor(f"agent/{settings.node_name}", clock)
         self._prober: Prober | None = None
+        self._housekeeping: Housekeeping | None = None
         self.manager: PodManager | None = None
         self.stats = Collector(self._runtime, self.workers, settings.directory, clock, self._supervisor)
         self.ready = False
@@ -192,9 +198,16 @@ class Agent:
             clock=self._clock,
             supervisor=self._supervisor,
             before_stop=self._before_stop,
+            containers=self._containers(),
         )
+        context.admission.append(partial(_settings_refusal, context.containers))
         self.reporter.on_address = partial(_move, context)
         self.manager = await self._pods(context)
+        if not settings.simulated:
+            self._housekeeping = Housekeeping(
+                settings.kubelet, settings.directory, context, self.stats, self.reporter, self.workers
+            )
+            await self._housekeeping.start()
         await self.manager.start()
 
     async def _pods(self, context: Context) -> PodManager:
@@ -208,6 +221,12 @@ class Agent:
         own.runs = lambda uid: manager.worker(uid) is not None
         await own.start(self._supervisor)
         return manager
+
+    def _containers(self) -> ContainerSettings:
+        domain = self._settings.dns.domain
+        if self._settings.simulated:
+            return ContainerSettings(domain)
+        return containersettings.of_host(domain, self._settings.directory)
 
     def workers(self) -> list[PodWorker]:
         """Of every pod on the node."""
@@ -226,6 +245,8 @@ class Agent:
         self.ready = False
         self._feed.close()
         await self._supervisor.stop()
+        if self._housekeeping is not None:
+            self._housekeeping.close()
         if self._prober is not None:
             await self._prober.close()
 

@@ -59,6 +59,8 @@ class NodeAuthorizer:
                 return request.verb in ("create", "update", "patch")
             case ("coordination.k8s.io", "leases"):
                 return _lease(request, node)
+            case ("node.k8s.io", "runtimeclasses"):
+                return request.verb in _READ
             case ("", "configmaps" | "secrets"):
                 return request.verb in _READ and self._references(node, request)
             case ("", "persistentvolumeclaims"):

@@ -58,6 +58,7 @@ def sandbox_spec(
         pid="host" if host_pid else "pod" if shared else "container",
         ipc="host" if spec.get("hostIPC") else "pod",
         sysctls={admit.sysctl_name(one["name"]): str(one["value"]) for one in context.get("sysctls") or ()},
+        cgroup_parent=amounts.pod_cgroup(pod, 0).path,
         runtime_handler=runtime_handler,
     )
 

@@ -40,7 +40,7 @@ def test_a_sandbox_has_the_pods_name_sysctls_and_place() -> None:
     )
     found = sandbox_spec(desired, 0, domain="home", runtime_handler="crun")
     assert (found.hostname, found.runtime_handler) == ("db.sql.default.svc.home", "crun")
-    assert found.sysctls == {"net.ipv4.tcp_syncookies": "1"}
+    assert (found.sysctls, found.cgroup_parent) == ({"net.ipv4.tcp_syncookies": "1"}, "besteffort/podu1")
 
 
 def test_user_namespaces_are_refused_by_name() -> None:
