@@ -4,8 +4,9 @@ Output must not flow through the daemon, which restarts, nor is there a logger a
 times and streams. So one small process reads the FIFOs of all containers of an instance and writes each one's log
 in the CRI's layout: `TIME STREAM TAG TEXT`, the tag `P` for a piece of a line and `F` for a line's end; stdout and
 stderr have a FIFO each, which tells them apart. A log beyond `FILE_BYTES_MAX` is renamed to `….log.TIME` (as a
-kubelet does) and `FILES_MAX` are kept. The shims hold both ends of the FIFOs: if this process dies nothing is lost,
-output waits in the pipes until the daemon starts another one and hands it what runs.
+kubelet does) and `FILES_MAX` are kept; all but the current one and the last before it are compressed (`….gz`), by a
+child of low priority so that nobody's output waits for that. The shims hold both ends of the FIFOs: if this process
+dies nothing is lost, output waits in the pipes until the daemon starts another one and hands it what runs.
 
 Requests are lines of JSON, answered by lines of JSON: `keep` (id, stdout, stderr, log), `forget` (id), `list`, and
 `attach` (id), after which the connection carries frames as Docker's do (one byte of stream, three zeros, a
@@ -24,6 +25,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 FILE_BYTES_MAX = 10 << 20
 FILES_MAX = 5
@@ -34,15 +36,19 @@ REQUEST_BYTES_MAX = 65_536
 STALL_S = 10.0
 LINGER_S = 5.0
 NAMES = (b"", b"stdout", b"stderr")
+GZIP, UNFINISHED = ".gz", ".tmp"
+NICENESS = 19
+DESCRIPTORS_MAX = 1 << 20
 Json = dict[str, object]
 IN, OUT, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
 class Log:
-    """One container's log file, opened anew where somebody moved it away."""
+    """One container's log file. `rotated` is called with its path when it was renamed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rotated: Callable[[str], None] = lambda path: None) -> None:
         self.path = path
+        self._rotated = rotated
         self._descriptor = -1
         self._size = 0
         self._open()
@@ -65,13 +71,38 @@ class Log:
         os.rename(self.path, f"{self.path}.{stamp}")
         self.close()
         self._open()
-        directory, name = os.path.split(self.path)
-        old = sorted(entry for entry in os.listdir(directory) if entry.startswith(name + "."))
-        for entry in old[: -(FILES_MAX - 1)]:
-            os.unlink(os.path.join(directory, entry))
+        for part in parts(self.path)[: -(FILES_MAX - 1)]:
+            for name in (part, part + GZIP):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        self._rotated(self.path)
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def parts(path: str) -> list[str]:
+    """What was rotated away of a log, oldest first, named without whether it is compressed."""
+    directory, name = os.path.split(path)
+    entries = (entry for entry in os.listdir(directory) if entry.startswith(name + "."))
+    stems = {entry.removesuffix(GZIP) for entry in entries if not entry.endswith(UNFINISHED)}
+    return [os.path.join(directory, stem) for stem in sorted(stems)]
+
+
+def compress(path: str) -> None:
+    """Compress what was rotated away of a log, but for the newest part. What vanishes meanwhile is fine."""
+    import gzip  # Here, because the keeper itself, which only forks for this, has to stay small.
+    import shutil
+
+    for part in parts(path)[:-1]:
+        unfinished = part + GZIP + UNFINISHED
+        with contextlib.suppress(FileNotFoundError):
+            with open(part, "rb") as plain, gzip.open(unfinished, "wb", compresslevel=6) as packed:
+                shutil.copyfileobj(plain, packed, READ_BYTES)
+            os.chmod(unfinished, 0o640)
+            # Never does a part have no name: readers look for the plain one first.
+            os.rename(unfinished, part + GZIP)
+            os.unlink(part)
 
 
 def records(stream: int, rest: bytes, data: bytes, end: bool) -> tuple[bytes, bytes]:
@@ -133,6 +164,7 @@ class Keeper:
         self._paused: set[int] = set()
         self._epoll.register(listener.fileno(), IN)
         self._idle_s = time.monotonic()
+        self._compressor = 0
 
     def run(self) -> None:
         while self._busy():
@@ -151,6 +183,19 @@ class Keeper:
         return time.monotonic() - self._idle_s < LINGER_S
 
     # Output
+
+    def _compress(self, path: str) -> None:
+        """In a child, one at a time: what it does not get to is done after the next rotation."""
+        if self._compressor and os.waitpid(self._compressor, os.WNOHANG)[0] == 0:
+            return
+        self._compressor = os.fork()
+        if self._compressor == 0:
+            try:
+                os.closerange(3, DESCRIPTORS_MAX)
+                os.nice(NICENESS)
+                compress(path)
+            finally:
+                os._exit(0)
 
     def _read(self, descriptor: int) -> None:
         kept, stream = self._fifos[descriptor]
@@ -241,7 +286,7 @@ class Keeper:
         name = str(request["id"])
         if name in self._kept:
             return {}
-        kept = Kept(name, Log(str(request["log"])))
+        kept = Kept(name, Log(str(request["log"]), self._compress))
         try:
             for stream, path in ((1, request["stdout"]), (2, request["stderr"])):
                 if path:

@@ -1,25 +1,31 @@
 """Reading the log files that the keeper writes: the tail, since a time, following through rotations.
 
 A record is `TIME STREAM TAG TEXT`; times are UTC with nine digits, so they compare as text. Files are read in
-blocks off the loop. Called by `containerd`.
+blocks off the loop; a compressed part is unpacked into a nameless file first. A reader that falls behind goes on
+through the parts that were rotated away meanwhile, as far as they are kept. Called by `containerd`.
 """
 
 import asyncio
+import gzip
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
+from orchestrator.runtime.containerd_keeper import GZIP, parts
 from orchestrator.runtime.interface import LogLine, LogOptions
 
 BLOCK_BYTES = 262_144
 FOLLOW_S = 0.05
 """How soon a follower looks again; a look is one read of nothing."""
+TIME_BYTES = 30
 
 
 def files(path: Path) -> list[Path]:
-    """The log's files, oldest first; the current one is last."""
+    """Everything on disk of a log, oldest first; the current file is last."""
     try:
         names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.name + "."))
     except FileNotFoundError:
@@ -42,8 +48,8 @@ async def lines(
                     yield line
             if len(opened) > 1:
                 opened.pop(0).close()
-            elif (newer := await asyncio.to_thread(_newer, path, opened[0])) is not None:
-                opened.append(newer)
+            elif newer := await asyncio.to_thread(_newer, path, opened[0]):
+                opened += newer
             elif not more:
                 return
             else:
@@ -73,10 +79,12 @@ def _open_from(path: Path, tail: int | None) -> list[BinaryIO]:
     """The files from which to read, the first one standing at the first wanted record."""
     opened: list[BinaryIO] = []
     wanted = tail
-    for each in reversed(files(path)):
-        try:
-            file = each.open("rb")
-        except FileNotFoundError:
+    current, older = _open_current(path)
+    if current is None:
+        return []
+    for each in (current, *reversed(older)):
+        file = each if not isinstance(each, str) else _open(each)
+        if file is None:
             continue
         opened.insert(0, file)
         if wanted is not None:
@@ -84,6 +92,44 @@ def _open_from(path: Path, tail: int | None) -> list[BinaryIO]:
             if wanted <= 0:
                 break
     return opened
+
+
+def _open_current(path: Path) -> tuple[BinaryIO | None, list[str]]:
+    """The file under the log's name, and the names of what was rotated away before it: none in between is missed."""
+    try:
+        before = parts(str(path))
+        while True:
+            file = path.open("rb")
+            after = parts(str(path))
+            if after[-1:] == before[-1:]:
+                return file, after
+            file.close()
+            before = after
+    except FileNotFoundError:
+        return None, []
+
+
+def _open(part: str) -> BinaryIO | None:
+    """A part that was rotated away, compressed or not; None for one that is gone."""
+    for name in (part, part + GZIP):
+        try:
+            return open(name, "rb") if name == part else _unpacked(name)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _unpacked(name: str) -> BinaryIO:
+    # The caller closes it, as it does with the others.
+    file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+    try:
+        with gzip.open(name) as packed:
+            shutil.copyfileobj(packed, file, BLOCK_BYTES)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
 
 
 def _seek_tail(file: BinaryIO, wanted: int) -> int:
@@ -106,14 +152,30 @@ def _seek_tail(file: BinaryIO, wanted: int) -> int:
     return found
 
 
-def _newer(path: Path, current: BinaryIO) -> BinaryIO | None:
-    """The file that has taken the place of `current` under the log's name, if one has."""
+def _newer(path: Path, current: BinaryIO) -> list[BinaryIO]:
+    """What has come after `current`, which was the log's file: nothing while it still is."""
     try:
         if path.stat().st_ino == os.fstat(current.fileno()).st_ino:
-            return None
-        return path.open("rb")
+            return []
     except FileNotFoundError:
-        return None
+        return []
+    mine = _first_time(current)
+    newest, older = _open_current(path)
+    opened = [newest] if newest is not None else []
+    for part in reversed(older):
+        file = _open(part)
+        if file is None:
+            continue
+        if _first_time(file) <= mine:
+            file.close()
+            break
+        opened.insert(0, file)
+    return opened
+
+
+def _first_time(file: BinaryIO) -> bytes:
+    """When a file begins, without moving in it."""
+    return os.pread(file.fileno(), TIME_BYTES, 0)
 
 
 def parse(record: bytes) -> LogLine | None:

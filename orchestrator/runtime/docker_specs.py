@@ -46,6 +46,8 @@ CONTAINER_KIND: Final = "container"
 IMAGE_HOLDER_KIND: Final = "imageholder"
 
 SANDBOX_OOM_SCORE_ADJ: Final = -998
+LOG_CONFIG: Final = {"max-size": "10m", "max-file": "5", "compress": "true"}
+"""As a kubelet rotates."""
 PROPAGATIONS: Final = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 STATES: Final[Mapping[str, Literal["created", "running", "exited"]]] = {
     "created": "created",
@@ -142,7 +144,7 @@ def container_body(
             "Runtime": sandbox.get(HANDLER, ""),
             "Devices": [_device(device) for device in spec.devices],
             "Mounts": [_mount(mount) for mount in spec.mounts],
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}},
+            "LogConfig": {"Type": "json-file", "Config": LOG_CONFIG},
             "RestartPolicy": {"Name": "no"},
         },
     }

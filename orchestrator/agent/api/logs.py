@@ -76,12 +76,13 @@ def _waits(pod: Object, name: str) -> str:
 
 async def read(runtime: Runtime, container: Container, request: LogRequest) -> AsyncIterator[bytes]:
     """The log's bytes, line by line, until its end or `limit_bytes`."""
-    left = request.limit_bytes or None
+    left, begun = request.limit_bytes or None, dict.fromkeys(("stdout", "stderr"), True)
     async with aclosing(runtime.logs(container.id, request.options)) as lines:  # type: ignore[type-var]
         async for line in lines:
             if request.stream in ("stdout", "stderr") and line.stream != request.stream:
                 continue
-            data = _format(line, request)
+            data = _format(line, stamped=request.timestamps and begun[line.stream])
+            begun[line.stream] = not line.partial
             if left is not None:
                 data = data[:left]
                 left -= len(data)
@@ -90,9 +91,10 @@ async def read(runtime: Runtime, container: Container, request: LogRequest) -> A
                 return
 
 
-def _format(line: LogLine, request: LogRequest) -> bytes:
+def _format(line: LogLine, *, stamped: bool) -> bytes:
+    """Its pieces make up a long line again: only the first has a time, only the last a newline."""
     data = line.data if line.partial else line.data + b"\n"
-    return f"{line.time} ".encode() + data if request.timestamps else data
+    return f"{line.time} ".encode() + data if stamped else data
 
 
 def _flag(query: dict[str, str], name: str) -> bool:

@@ -1,6 +1,7 @@
 """The log keeper and the reader of its files: records, tails, rotation, a keeper that is killed."""
 
 import asyncio
+import gzip
 import os
 import signal
 import tempfile
@@ -84,6 +85,62 @@ def test_a_full_log_is_renamed_and_old_ones_go(directory: Path, monkeypatch: pyt
     log.close()
     kept = containerd_logs.files(directory / "0.log")
     assert [file.read_bytes() for file in kept] == [b"record %d\n" % number for number in range(4, 9)]
+
+
+def test_all_parts_but_the_last_are_compressed(directory: Path) -> None:
+    for number in range(3):
+        (directory / f"0.log.2026010{number}").write_bytes(b"part %d\n" % number)
+    (directory / "0.log").write_bytes(b"now\n")
+    for _ in range(2):
+        containerd_keeper.compress(str(directory / "0.log"))
+    names = sorted(path.name for path in directory.iterdir())
+    assert names == ["0.log", "0.log.20260100.gz", "0.log.20260101.gz", "0.log.20260102"]
+    assert gzip.decompress((directory / "0.log.20260101.gz").read_bytes()) == b"part 1\n"
+
+
+def test_compressed_parts_count_and_go_with_the_others(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerd_keeper, "FILE_BYTES_MAX", 10)
+    log = containerd_keeper.Log(str(directory / "0.log"), containerd_keeper.compress)
+    for number in range(9):
+        log.write(b"record %d\n" % number)
+    log.close()
+    assert len(containerd_logs.files(directory / "0.log")) == containerd_keeper.FILES_MAX
+
+
+@pytest.mark.parametrize("tail", [None, 1, 3, 5])
+async def test_compressed_parts_are_read_through(directory: Path, tail: int | None) -> None:
+    path = directory / "0.log"
+    for number, text in enumerate("abc"):
+        write(directory / f"0.log.2026010{number}", text)
+    write(path, "d")
+    containerd_keeper.compress(str(path))
+    everything = ["a", "b", "c", "d"]
+    assert await texts(path, LogOptions(tail_lines=tail)) == everything[-tail if tail else 0 :][:4]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("lost", [0, 2])
+async def test_a_reader_that_fell_behind_goes_on_through_what_is_kept(
+    directory: Path, packed: bool, lost: int
+) -> None:
+    """Rotated several times between two looks; where its own part and the next are gone it goes on after those."""
+    path = directory / "0.log"
+    path.write_text("2026-01-02T03:04:00.000000000Z stdout F 0\n")
+    going = True
+    follow = containerd_logs.lines(path, LogOptions(follow=True), lambda: going, asyncio.sleep)
+    found = [(await anext(follow)).data]
+    for number in range(1, 5):
+        path.rename(directory / f"0.log.2026010{number}")
+        path.write_text(f"2026-01-02T03:04:0{number}.000000000Z stdout F {number}\n")
+    if packed:
+        containerd_keeper.compress(str(path))
+    for part in containerd_logs.files(path)[:lost]:
+        os.unlink(part)
+    going = False
+    found += [line.data async for line in follow]
+    assert found == [b"0", *(b"%d" % number for number in range(max(1, lost), 5))]
 
 
 class Process:

@@ -55,7 +55,7 @@ def test_a_memory_limit_allows_no_swap_and_absent_limits_are_not_sent() -> None:
 
 def test_output_stays_with_the_engine_and_is_rotated() -> None:
     log = host_config(container())["LogConfig"]
-    assert log == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
+    assert log == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5", "compress": "true"}}
 
 
 def test_security_becomes_options() -> None:
