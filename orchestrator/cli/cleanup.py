@@ -89,8 +89,10 @@ async def _remove(config: Config, *, images: bool, purge: bool) -> list[str]:
 
 
 async def _containers(config: Config, instance: str, images: bool) -> str:
+    from orchestrator.assembly.engine import log_dir
     from orchestrator.cli.demo import TAG as DEMO_TAG
     from orchestrator.runtime.docker_engine import Engine, socket_path
+    from orchestrator.runtime.loglinks import sweep
     from orchestrator.runtime.pause import TAG as PAUSE_TAG
     from orchestrator.runtime.removal import remove_containers, remove_unused_images
     from orchestrator.runtime.select import DOCKER_ENDPOINT
@@ -105,6 +107,7 @@ async def _containers(config: Config, instance: str, images: bool) -> str:
         gone = await remove_unused_images(engine, (DEMO_TAG, PAUSE_TAG)) if images else []
     finally:
         await engine.close()
+    await asyncio.to_thread(sweep, log_dir(config).absolute())
     return f"{count} removed" + "".join(f", image {tag} removed" for tag in gone)
 
 

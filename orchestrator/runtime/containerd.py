@@ -53,6 +53,7 @@ from orchestrator.runtime.interface import (
     Stats,
     Streams,
 )
+from orchestrator.runtime.loglinks import LogLinks
 from orchestrator.runtime.members import members
 from orchestrator.runtime.podcgroups import PodCgroups
 from orchestrator.runtime.usage import Reading, UsageReader
@@ -86,6 +87,7 @@ class ContainerdRuntime:
         self._instance = instance
         self._directory = (run_dir / "containerd").absolute()
         self._log_dir = log_dir.absolute()
+        self._links = LogLinks(self._log_dir, supervisor)
         self._clock = clock
         self._supervisor = supervisor
         self._keeper = Keeper(self._directory / "keeper.sock", clock, supervisor, self._hand_over)
@@ -113,6 +115,7 @@ class ContainerdRuntime:
         self._images = ContainerdImages(self._api, self._snapshotter)
         self._facts = await asyncio.to_thread(self._host_facts)
         await self._hand_over()
+        await self._links.sweep()
         run = self._supervisor.serve("events", lambda: self._events.run(self._hand_over))
         self._served.append(run)
 
@@ -338,6 +341,7 @@ class ContainerdRuntime:
         self._prepared.pop(container_id, None)
         await self._tasks.discard(container_id)
         await self._api.maybe("remove_snapshot", {"snapshotter": self._snapshotter, "key": container_id})
+        await self._links.removed(container_id)
         await asyncio.to_thread(_remove_files, labels)
         await self._api.maybe("delete_container", {"id": container_id})
         self._events.forget(container_id)
@@ -367,7 +371,9 @@ class ContainerdRuntime:
                 return await self._container(record, None)
             task = await self._tasks.get(container_id)
             if task is not None and task.get("status", 0) != specs.STOPPED:
-                return await self._container(record, task)
+                container = await self._container(record, task)
+                self._links.saw(container)
+                return container
             await self._tasks.harvest(container_id)
         return await self._container(record, None)
 

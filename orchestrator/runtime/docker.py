@@ -50,6 +50,7 @@ from orchestrator.runtime.interface import (
     Stats,
     Streams,
 )
+from orchestrator.runtime.loglinks import LogLinks
 from orchestrator.runtime.members import members
 from orchestrator.runtime.podcgroups import PodCgroups
 from orchestrator.runtime.usage import Reading, UsageReader
@@ -76,7 +77,16 @@ class DockerRuntime:
 
     name = "docker"
 
-    def __init__(self, endpoint: str, instance: str, clock: Clock, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        instance: str,
+        clock: Clock,
+        supervisor: Supervisor,
+        log_dir: Path | None = None,
+    ) -> None:
+        """`log_dir` is where collectors look for pods' logs; None makes no links there."""
+        self._links = LogLinks(log_dir, supervisor)
         self._engine = Engine(endpoint)
         self._instance = instance
         self._clock = clock
@@ -106,6 +116,7 @@ class DockerRuntime:
         self._oom.floor = oom.floor(self._engine.peer_pid())
         if await self._images.find(pause.TAG) is None:
             await self._images.load(pause.image())
+        await self._links.sweep()
 
     async def close(self) -> None:
         await self._engine.close()
@@ -292,6 +303,7 @@ class DockerRuntime:
                 await self._forgiving("POST", f"{path}/wait", {"condition": "removed"})
             elif error.status != 404:
                 raise
+        await self._links.removed(container_id)
 
     async def _forgiving(
         self, method: str, path: str, params: dict[str, Any], deadline_s: float = WORK_DEADLINE_S
@@ -309,7 +321,11 @@ class DockerRuntime:
 
     async def inspect_container(self, container_id: str) -> Container | None:
         facts = await self._inspect(container_id)
-        return docker_specs.container_from_inspect(facts) if facts else None
+        if facts is None:
+            return None
+        container = docker_specs.container_from_inspect(facts)
+        self._links.saw(container, facts.get("LogPath") or "")
+        return container
 
     async def _inspect(self, container_id: str) -> dict[str, Any] | None:
         """Facts of a container of this instance; those of others count as absent."""

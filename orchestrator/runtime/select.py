@@ -42,7 +42,7 @@ async def select(
         return await _containerd(path, instance, places, clock, supervisor)
     path = _path(endpoint or DOCKER_ENDPOINT)
     await _expect("Docker engine", path, "apt-get install docker.io")
-    return await _docker(path, instance, clock, supervisor)
+    return await _docker(path, instance, places, clock, supervisor)
 
 
 async def _means_containerd(endpoint: str) -> bool:
@@ -71,10 +71,10 @@ async def _expect(name: str, path: str, install: str) -> None:
         )
 
 
-async def _docker(path: str, instance: str, clock: Clock, supervisor: Supervisor) -> Runtime:
+async def _docker(path: str, instance: str, places: Places, clock: Clock, supervisor: Supervisor) -> Runtime:
     from orchestrator.runtime.docker import DockerRuntime
 
-    runtime = DockerRuntime(path, instance, clock, supervisor)
+    runtime = DockerRuntime(path, instance, clock, supervisor, places.log_dir.absolute())
     return await _connected(runtime, f"The Docker engine at {path}", "docker")
 
 
