@@ -21,6 +21,7 @@ from orchestrator.controllers.all import build
 from orchestrator.controllers.certificatesigning import Sign
 from orchestrator.informer.cache import Informers, Subscription
 from orchestrator.informer.controller import Runner
+from orchestrator.scheduler.rules.infos import DEFAULT_SCHEDULER
 from orchestrator.scheduler.scheduler import Scheduler
 
 WORKERS = {"deployment": 16, "garbagecollector": 20, "replicaset": 16}
@@ -110,7 +111,7 @@ class Deciders:
 
     def _build_scheduler(self) -> None:
         client = self._client(SCHEDULER)
-        recorder = recorder_of(client, SCHEDULER, "", self._scheduling, self._clock)
+        recorder = recorder_of(client, DEFAULT_SCHEDULER, "", self._scheduling, self._clock)
         scheduler = Scheduler(client, self._informers, self._clock, recorder, self._rng)
         self._scheduling.serve("loop", scheduler.run)
 

@@ -1,30 +1,27 @@
 """The decision: which node for this pod, or why none. Pure; no clock, no API, no asyncio.
 
-Pods of one signature share an evaluation: a mask of nodes that fit, and their scores. When nodes or pods
-changed since, only those rows are computed again. Scores that depend on what else is feasible are kept raw
-and normalised per decision. Equal best nodes are drawn from the random generator that is handed in.
+Pods of one signature share an evaluation: a mask of nodes that fit, and their scores, by the rules that look at one
+node (scopes `NODE` and `ROW`). When nodes or pods changed since, only those rows are computed again. Rules of scope
+`DOMAIN` are asked at each decision, for the rows that passed, and read counts that are kept up to date elsewhere.
+Raw scores are kept and normalised per decision. Equal best nodes are drawn from the random generator handed in.
+
+A nomination counts as a pod on its node (it holds what preemption made free) for every pod of at most its priority.
 """
 
 import random
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from orchestrator.scheduler.rules.affinity import NodeAffinity, PreferredNodeAffinity
+from orchestrator.scheduler.profiles import Plugins, default_plugins
 from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
 from orchestrator.scheduler.rules.infos import PodInfo
-from orchestrator.scheduler.rules.interface import SCORE_MAX, Filter, Score
-from orchestrator.scheduler.rules.nodes import NodeName, NodeUnschedulable
-from orchestrator.scheduler.rules.ports import NodePorts
-from orchestrator.scheduler.rules.resources import Fit, LeastAllocated
-from orchestrator.scheduler.rules.taints import PreferNoSchedule, TaintToleration
+from orchestrator.scheduler.rules.interface import Filter, Scope, Score
 
-FILTERS: tuple[Filter, ...] = (
-    NodeUnschedulable(), NodeName(), TaintToleration(), NodeAffinity(), NodePorts(), Fit(),
-)  # fmt: skip
-"""In this order; the first one that refuses a node gives the reason."""
-SCORES: tuple[Score, ...] = (PreferNoSchedule(), PreferredNodeAffinity(), LeastAllocated())
 EVALUATIONS_MAX = 256
 INFEASIBLE = -1
 
@@ -37,6 +34,8 @@ class Decision:
     node_count: int
     reasons: Counter[str] = field(default_factory=Counter)
     refused_by: frozenset[str] = frozenset()
+    preempting: str = ""
+    """What preemption found out, for the message."""
 
     @property
     def message(self) -> str:
@@ -44,13 +43,17 @@ class Decision:
         if not self.node_count:
             return "no nodes available to schedule pods"
         texts = sorted(f"{count} {text}" for text, count in self.reasons.items())
-        return f"0/{self.node_count} nodes are available: {', '.join(texts)}."
+        more = f" preemption: {self.preempting}" if self.preempting else ""
+        return f"0/{self.node_count} nodes are available: {', '.join(texts)}.{more}"
 
 
 class Evaluation:
     """Fit and scores of all rows for one signature, as of one version of the columns."""
 
-    __slots__ = ("base", "epoch", "fixed", "passes", "raw", "version")
+    __slots__ = (
+        "base", "domain_filters", "domain_scores", "filters", "fixed", "node_filters", "node_scores", "passes",
+        "raw", "row_filters", "row_scores", "stamp", "states", "version",
+    )  # fmt: skip
 
     def __init__(self, capacity: int) -> None:
         self.passes: Mask = np.zeros(capacity, np.bool_)
@@ -61,8 +64,17 @@ class Evaluation:
         """The score without normalised parts; INFEASIBLE where the pod does not fit."""
         self.raw: dict[Score, Vector] = {}
         """Raw scores that are normalised per decision."""
+        self.states: dict[Any, Any] = {}
+        """What each rule prepared."""
+        self.filters: list[Filter] = []
+        self.node_filters: list[Filter] = []
+        self.row_filters: list[Filter] = []
+        self.domain_filters: list[Filter] = []
+        self.node_scores: list[Score] = []
+        self.row_scores: list[Score] = []
+        self.domain_scores: list[Score] = []
         self.version = 0
-        self.epoch = 0
+        self.stamp: tuple[int, int, int] = (-1, -1, -1)
 
 
 class Decider:
@@ -72,63 +84,178 @@ class Decider:
         self,
         columns: Columns,
         rng: random.Random,
-        filters: tuple[Filter, ...] = FILTERS,
-        scores: tuple[Score, ...] = SCORES,
+        plugins: Plugins | None = None,
+        nominated: dict[str, PodInfo] | None = None,
     ) -> None:
+        """`nominated` has pods by uid that `columns` counts although they are not placed; the owner changes it."""
         self.columns = columns
+        self.nominated = nominated if nominated is not None else {}
         self._rng = rng
-        self._filters = filters
-        self._scores = scores
-        self._evaluations: OrderedDict[bytes, Evaluation] = OrderedDict()
+        self._plugins = plugins or default_plugins()
+        self._evaluations: OrderedDict[Any, Evaluation] = OrderedDict()
 
     def decide(self, pod: PodInfo) -> Decision:
         """The best node for `pod` as things stand. Raises `BadRequest` for selectors that can't be read."""
+        if self.nominated:
+            with self.without_lesser(pod):
+                return self._decide(pod)
+        return self._decide(pod)
+
+    def _decide(self, pod: PodInfo) -> Decision:
         evaluation = self._evaluation(pod)
-        total = evaluation.base
-        if evaluation.raw:
-            total = self._normalised(evaluation)
-        best = total.max()
-        if best == INFEASIBLE:
-            return self._refusal(pod)
-        ties = np.flatnonzero(total == best)
-        row = int(ties[self._rng.randrange(len(ties))] if len(ties) > 1 else ties[0])
-        return Decision(self.columns.name(row), self.columns.node_count)
+        if not evaluation.domain_filters and not evaluation.domain_scores and not evaluation.raw:
+            total = evaluation.base
+            best = total.max()
+            if best == INFEASIBLE:
+                return self._refusal(pod, evaluation)
+            ties = np.flatnonzero(total == best)
+            return self._draw(ties)
+        rows = self._feasible(evaluation, pod)
+        if not len(rows):
+            return self._refusal(pod, evaluation)
+        if len(rows) == 1:
+            return self._draw(rows)
+        total = self._total(evaluation, pod, rows)
+        return self._draw(rows[total == total.max()])
 
     def scores(self, pod: PodInfo) -> dict[str, int]:
         """The final score per feasible node."""
         evaluation = self._evaluation(pod)
-        total = self._normalised(evaluation)
-        return {
-            self.columns.name(row): int(total[row]) for row in np.flatnonzero(total != INFEASIBLE).tolist()
-        }
+        rows = self._feasible(evaluation, pod)
+        total = self._total(evaluation, pod, rows) if len(rows) else rows
+        return {self.columns.name(row): int(score) for row, score in zip(rows.tolist(), total, strict=True)}
+
+    def fits_on(self, pod: PodInfo, row: int) -> bool:
+        """Whether the pod fits one node now, asked of every filter: for preemption's trials."""
+        at = np.array([row])
+        evaluation = self._prepared(pod)
+        return bool(self.columns.alive[row]) and all(
+            rule.filter(self.columns, pod, at, evaluation.states[rule])[0] for rule in evaluation.filters
+        )
+
+    def possible(self, pod: PodInfo) -> Rows:
+        """Rows that pass every filter which only looks at the node: where taking pods away could help."""
+        return np.flatnonzero(self._evaluation(pod).passes)
+
+    def asks_room_only(self, pod: PodInfo) -> bool:
+        """Whether of all that placed pods decide only `NodeResourcesFit` concerns the pod."""
+        evaluation = self._prepared(pod)
+        rules = (*evaluation.row_filters, *evaluation.domain_filters)
+        return all(rule.name == "NodeResourcesFit" for rule in rules)
+
+    def explain(self, pod: PodInfo) -> dict[str, dict[str, Any]]:
+        """Per node the filter that refuses and its reasons, or the weighted score by plugin."""
+        evaluation = self._evaluation(pod)
+        found: dict[str, dict[str, Any]] = {}
+        rows = np.flatnonzero(self.columns.alive)
+        for rule in evaluation.filters:
+            fits = rule.filter(self.columns, pod, rows, evaluation.states[rule])
+            for row in rows[~fits].tolist():
+                reasons = rule.reasons(self.columns, pod, np.array([row]), evaluation.states[rule])
+                found[self.columns.name(row)] = {"filter": rule.name, "reasons": sorted(reasons)}
+            rows = rows[fits]
+        scores: dict[str, dict[str, int]] = {self.columns.name(row): {} for row in rows.tolist()}
+        for score in self._scores_of(evaluation) if len(rows) else ():
+            raw = score.score(self.columns, pod, rows, evaluation.states[score])
+            if score.normalised:
+                raw = score.normalise(self.columns, raw, rows, evaluation.states[score])
+            for row, value in zip(rows.tolist(), raw.tolist(), strict=True):
+                entry = scores[self.columns.name(row)]
+                entry[score.name] = entry.get(score.name, 0) + score.weight * int(value)
+        found |= {name: {"scores": parts, "total": sum(parts.values())} for name, parts in scores.items()}
+        return found
+
+    # ── evaluations ─────────────────────────────────────────────────────────────────────────────────────
 
     def _evaluation(self, pod: PodInfo) -> Evaluation:
         columns = self.columns
-        evaluation = self._evaluations.get(pod.signature)
-        changes = columns.since(evaluation.version) if evaluation is not None else None
-        if evaluation is None or changes is None or evaluation.epoch != columns.epoch:
-            evaluation = self._evaluated(pod)
+        evaluation = self._prepared(pod)
+        changes = columns.since(evaluation.version) if evaluation.version >= 0 else None
+        if changes is None:
+            rows = np.arange(columns.capacity)
+            self._fix(evaluation, pod, rows)
+            self._refresh(evaluation, pod, rows)
         elif changes:
             self._repair(evaluation, pod, changes)
-        self._evaluations[pod.signature] = evaluation
-        self._evaluations.move_to_end(pod.signature)
-        if len(self._evaluations) > EVALUATIONS_MAX:
-            self._evaluations.popitem(last=False)
         evaluation.version = columns.version
         return evaluation
 
-    def _evaluated(self, pod: PodInfo) -> Evaluation:
-        evaluation = Evaluation(self.columns.capacity)
-        evaluation.epoch = self.columns.epoch
-        for score in self._scores:
-            if score.normal != "none" and score.applies(self.columns, pod):
-                evaluation.raw[score] = np.zeros(self.columns.capacity, np.int64)
-        rows = np.arange(self.columns.capacity)
-        self._fix(evaluation, pod, rows)
-        self._refresh(evaluation, pod, rows)
+    def _prepared(self, pod: PodInfo) -> Evaluation:
+        """The pod's evaluation with its rules prepared; `version` is -1 where nothing is computed yet."""
+        columns, counts = self.columns, self.columns.counts
+        key = self._key(pod)
+        evaluation = self._evaluations.get(key)
+        if evaluation is not None and evaluation.stamp == (columns.epoch, counts.epoch, counts.version):
+            self._evaluations.move_to_end(key)
+            return evaluation
+        counts.make_room()
+        stamp = (columns.epoch, counts.epoch, counts.version)
+        if evaluation is not None and evaluation.stamp[:2] == stamp[:2]:
+            self._prepare(evaluation, pod)
+        else:
+            evaluation = Evaluation(columns.capacity)
+            evaluation.version = -1
+            self._choose(evaluation, pod)
+            self._prepare(evaluation, pod)
+        evaluation.stamp = stamp
+        self._evaluations[key] = evaluation
+        self._evaluations.move_to_end(key)
+        if len(self._evaluations) > EVALUATIONS_MAX:
+            self._evaluations.popitem(last=False)
         return evaluation
 
+    def _key(self, pod: PodInfo) -> Any:
+        """What pods must have in common to share an evaluation: their template, and whom they match."""
+        owned = self.columns.counts.owned(pod)
+        template = pod.template
+        if template.claims:
+            return pod.uid, owned
+        if template.pod_affinity or template.spread:
+            return template.signature, pod.namespace, pod.terms, owned, self._own_matches(pod)
+        if owned or self._plugins.companions is not None:
+            selector = self._plugins.companions(pod) if self._plugins.companions is not None else None
+            return template.signature, owned, pod.namespace if selector else "", selector
+        return template.signature
+
+    def _own_matches(self, pod: PodInfo) -> tuple[bool, ...]:
+        return tuple(self.columns.counts.matches(term.target, pod) for term in pod.terms.affinity)
+
+    def _choose(self, evaluation: Evaluation, pod: PodInfo) -> None:
+        """The rules that have something to say about the pod, by scope."""
+        for rule in self._plugins.filters:
+            if rule.applies(self.columns, pod):
+                evaluation.filters.append(rule)
+        by_scope = {scope: [f for f in evaluation.filters if f.scope is scope] for scope in Scope}
+        evaluation.node_filters = by_scope[Scope.NODE]
+        evaluation.row_filters = by_scope[Scope.ROW]
+        evaluation.domain_filters = by_scope[Scope.DOMAIN]
+        for score in self._plugins.scores:
+            if not score.applies(self.columns, pod):
+                continue
+            if score.scope is Scope.DOMAIN:
+                evaluation.domain_scores.append(score)
+            elif score.normalised:
+                evaluation.raw[score] = np.zeros(self.columns.capacity, np.int64)
+            elif score.scope is Scope.NODE:
+                evaluation.node_scores.append(score)
+            else:
+                evaluation.row_scores.append(score)
+
+    def _scores_of(self, evaluation: Evaluation) -> list[Score]:
+        return [
+            *evaluation.node_scores, *evaluation.row_scores, *evaluation.raw, *evaluation.domain_scores,
+        ]  # fmt: skip
+
+    def _prepare(self, evaluation: Evaluation, pod: PodInfo) -> None:
+        for rule in evaluation.filters:
+            evaluation.states[rule] = rule.prepare(self.columns, pod)
+        for score in self._scores_of(evaluation):
+            evaluation.states[score] = score.prepare(self.columns, pod)
+
     def _repair(self, evaluation: Evaluation, pod: PodInfo, changes: list[int]) -> None:
+        if len(changes) == 1 and changes[0] >= 0:
+            self._refresh(evaluation, pod, np.array(changes))
+            return
         nodes = {~change for change in changes if change < 0}
         if nodes:
             self._fix(evaluation, pod, np.array(sorted(nodes)))
@@ -137,60 +264,92 @@ class Decider:
 
     def _fix(self, evaluation: Evaluation, pod: PodInfo, rows: Rows) -> None:
         """What only the nodes decide, for `rows`."""
-        passes = self.columns.alive[rows]
-        for rule in self._filters:
-            if not rule.dynamic and rule.applies(pod):
-                passes &= rule.filter(self.columns, pod, rows)
+        columns, states = self.columns, evaluation.states
+        passes = columns.alive[rows]
+        for rule in evaluation.node_filters:
+            passes &= rule.filter(columns, pod, rows, states[rule])
         evaluation.passes[rows] = passes
         fixed = np.zeros(len(rows), np.int64)
-        for score in self._scores:
-            if score in evaluation.raw:
-                evaluation.raw[score][rows] = score.score(self.columns, pod, rows)
-            elif not score.dynamic and score.normal == "none" and score.applies(self.columns, pod):
-                fixed += score.weight * score.score(self.columns, pod, rows)
+        for score in evaluation.node_scores:
+            fixed += score.weight * score.score(columns, pod, rows, states[score])
+        for score, raw in evaluation.raw.items():
+            if score.scope is Scope.NODE:
+                raw[rows] = score.score(columns, pod, rows, states[score])
         evaluation.fixed[rows] = fixed
 
     def _refresh(self, evaluation: Evaluation, pod: PodInfo, rows: Rows) -> None:
         """What placed pods decide too, for `rows`."""
+        columns, states = self.columns, evaluation.states
         fits = evaluation.passes[rows]
-        for rule in self._filters:
-            if rule.dynamic and rule.applies(pod):
-                fits &= rule.filter(self.columns, pod, rows)
+        for rule in evaluation.row_filters:
+            fits &= rule.filter(columns, pod, rows, states[rule])
         total = evaluation.fixed[rows]
-        for score in self._scores:
-            if not score.dynamic or not score.applies(self.columns, pod):
-                continue
-            if score in evaluation.raw:
-                evaluation.raw[score][rows] = score.score(self.columns, pod, rows)
-            else:
-                total += score.weight * score.score(self.columns, pod, rows)
+        for score in evaluation.row_scores:
+            total += score.weight * score.score(columns, pod, rows, states[score])
+        for score, raw in evaluation.raw.items():
+            if score.scope is Scope.ROW:
+                raw[rows] = score.score(columns, pod, rows, states[score])
         evaluation.base[rows] = np.where(fits, total, INFEASIBLE)
 
-    def _normalised(self, evaluation: Evaluation) -> Vector:
-        feasible = evaluation.base != INFEASIBLE
-        total = evaluation.base.copy()
-        for score, raw in evaluation.raw.items():
-            most = int(raw[feasible].max()) if feasible.any() else 0
-            scaled = raw * SCORE_MAX // most if most else np.zeros_like(raw)
-            total += score.weight * (SCORE_MAX - scaled if score.normal == "down" else scaled)
-        return np.where(feasible, total, INFEASIBLE)
+    # ── one decision ────────────────────────────────────────────────────────────────────────────────────
 
-    def _refusal(self, pod: PodInfo) -> Decision:
+    def _feasible(self, evaluation: Evaluation, pod: PodInfo) -> Rows:
+        rows = np.flatnonzero(evaluation.base != INFEASIBLE)
+        for rule in evaluation.domain_filters:
+            if not len(rows):
+                break
+            rows = rows[rule.filter(self.columns, pod, rows, evaluation.states[rule])]
+        return rows
+
+    def _total(self, evaluation: Evaluation, pod: PodInfo, rows: Rows) -> Vector:
+        columns, states = self.columns, evaluation.states
+        total = evaluation.base[rows]
+        for score, raw in evaluation.raw.items():
+            total += score.weight * score.normalise(columns, raw[rows], rows, states[score])
+        for score in evaluation.domain_scores:
+            raw = score.score(columns, pod, rows, states[score])
+            if score.normalised:
+                raw = score.normalise(columns, raw, rows, states[score])
+            total += score.weight * raw
+        return total
+
+    def _draw(self, ties: Rows) -> Decision:
+        row = int(ties[self._rng.randrange(len(ties))] if len(ties) > 1 else ties[0])
+        return Decision(self.columns.name(row), self.columns.node_count)
+
+    def _refusal(self, pod: PodInfo, evaluation: Evaluation) -> Decision:
         """Every node, counted by the first filter that refuses it."""
         rows = np.flatnonzero(self.columns.alive)
         count = len(rows)
         reasons: Counter[str] = Counter()
         refused_by = set()
-        for rule in self._filters:
-            if not len(rows) or not rule.applies(pod):
-                continue
-            fits = rule.filter(self.columns, pod, rows)
+        for rule in evaluation.filters:
+            if not len(rows):
+                break
+            fits = rule.filter(self.columns, pod, rows, evaluation.states[rule])
             refused = rows[~fits]
             if len(refused):
-                reasons += rule.reasons(self.columns, pod, refused)
+                reasons += rule.reasons(self.columns, pod, refused, evaluation.states[rule])
                 refused_by.add(rule.name)
             rows = rows[fits]
         return Decision("", count, reasons, frozenset(refused_by))
 
+    # ── nominations ─────────────────────────────────────────────────────────────────────────────────────
 
-HELPED_BY = {rule.name: rule.helped_by for rule in FILTERS}
+    @contextmanager
+    def without_lesser(self, pod: PodInfo) -> Iterator[None]:
+        """Its own nomination, and those of less urgent pods, hold no room against a pod."""
+        lesser = [
+            other
+            for other in self.nominated.values()
+            if other.priority < pod.priority or other.uid == pod.uid
+        ]
+        placed, name = self.columns.placed, self.columns.name
+        places = [(other, name(placed[other.uid][0])) for other in lesser if other.uid in placed]
+        for other, _ in places:
+            self.columns.displace(other.uid)
+        try:
+            yield
+        finally:
+            for other, node in places:
+                self.columns.place(other, node)

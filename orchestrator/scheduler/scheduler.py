@@ -1,44 +1,51 @@
 """The scheduling loop: pending pods in, bindings out.
 
-Informer events keep columns and queue up to date; `run` takes pod by pod, decides, counts the pod on its node
-at once (assumes it) and lets a supervised task bind it, so that the next decision need not wait for the disk.
-A binding that fails takes the assumption back. The one mutating owner of columns and queue is this class, on one
-event loop: between a decision and its assumption there is no await.
+Informer events keep columns and queue up to date; `run` takes pod by pod, decides, counts the pod on its node at once
+(assumes it) and hands it to the binder, so that the next decision need not wait for the disk. A binding that fails
+takes the assumption back. A pod that fits nowhere may take the place of less urgent ones (preemption): these are
+deleted, and the pod holds its nominated node's room until it fits. The one mutating owner of columns and queue is this
+class, on one event loop: between a decision and its assumption there is no await.
 """
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from orchestrator.api.errors import ApiError, BadRequest, NotFound
-from orchestrator.api.item import Item, Object
+from orchestrator.api.item import Item
 from orchestrator.api.resources import NODES, PODS
-from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.interface import Client
-from orchestrator.informer.cache import Informers, key_of
-from orchestrator.scheduler.decide import HELPED_BY, Decider, Decision
+from orchestrator.informer.cache import Informers
+from orchestrator.scheduler.binder import Assumed, Binder
+from orchestrator.scheduler.companions import Companions
+from orchestrator.scheduler.decide import Decider, Decision
+from orchestrator.scheduler.mirror import Mirror
+from orchestrator.scheduler.preemption import Outcome, Preemption
+from orchestrator.scheduler.profiles import Profile, plugins_of
 from orchestrator.scheduler.queue import SchedulingQueue, Waiting
+from orchestrator.scheduler.reports import Reports
 from orchestrator.scheduler.rules.columns import Columns
-from orchestrator.scheduler.rules.infos import DEFAULT_SCHEDULER, NodeInfo, PodInfo, pod_place
+from orchestrator.scheduler.rules.infos import PodInfo, pod_place
 from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.volumebinding import VolumeBinder
 
 log = structlog.get_logger(__name__)
 
-SLICE = 32
+SLICE = 16
 """Decisions before other tasks get their turn."""
 WRITES_MAX = 512
-"""Bindings and failure reports on their way at once."""
-WRITE_TIMEOUT_S = 30.0
+"""Failure reports and preemptions on their way at once."""
 
 
 class Scheduler:
-    """One scheduler, for the pods that name it."""
+    """One scheduler, for the pods that name one of its profiles."""
 
     def __init__(
         self,
@@ -47,34 +54,50 @@ class Scheduler:
         clock: Clock,
         recorder: EventRecorder,
         rng: random.Random,
-        name: str = DEFAULT_SCHEDULER,
+        profiles: Sequence[Profile] = (Profile(),),
     ) -> None:
-        """Wires itself to the informers of pods and nodes; `run` waits until these are synced."""
-        self.name = name
+        """Wires itself to informers; `run` waits until these are synced. Raises `ProfileError`."""
         self.columns = Columns()
-        self.queue = SchedulingQueue(HELPED_BY)
-        self._client = client
         self._clock = clock
         self._recorder = recorder
-        self._decider = Decider(self.columns, rng)
         self._supervisor = Supervisor("scheduler", clock)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._writing: set[str] = set()
-        """Uids of pods that a task is binding."""
+        """Uids of pods that are being bound."""
         self._tasks = 0
         self._events: set[ClusterEvent] = set()
         self._timer: asyncio.Task[None] | None = None
         self._timer_due_s = 0.0
+        self.nominated: dict[str, PodInfo] = {}
+        self._mirror = Mirror(informers, self.columns, self._happened)
+        companions = Companions(informers)
+        plugins = {profile.name: plugins_of(profile, companions.of) for profile in profiles}
+        self._deciders = {
+            name: Decider(self.columns, rng, each, self.nominated) for name, each in plugins.items()
+        }
+        hints: dict[str, frozenset[ClusterEvent]] = {}
+        for each in plugins.values():
+            hints |= {name: hints.get(name, frozenset()) | events for name, events in each.helped_by.items()}
+        self.queue = SchedulingQueue(hints)
+        self._preempting = {
+            profile.name: Preemption(self.columns, rng)
+            for profile in profiles
+            if "DefaultPreemption" not in profile.disabled
+        }
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)
-        self._nodes.on_change(self._node_changed)
+        self._reports = Reports(client, self._pods, recorder, clock)
+        self._volumes = VolumeBinder(client, informers, self.columns, clock)
+        self._binder = Binder(client, self._bound_or_not)
         self._pods.on_change(self._pod_changed)
 
     async def run(self) -> None:
         """Schedule until cancelled."""
         await self._nodes.synced()
+        await self._mirror.synced()
         await self._pods.synced()
+        self._supervisor.serve("binder", self._binder.run)
         try:
             while True:
                 self._digest()
@@ -85,9 +108,15 @@ class Scheduler:
         finally:
             await self._supervisor.stop()
 
+    def explain(self, pod: PodInfo) -> dict[str, dict[str, Any]]:
+        """Per node why the pod can't run there, or its scores; empty for pods of other schedulers."""
+        decider = self._deciders.get(pod.scheduler_name)
+        return decider.explain(pod) if decider is not None else {}
+
     async def _slice(self) -> bool:
         """Some decisions; False when no pod is active."""
         for _ in range(SLICE):
+            await self._binder.room()
             while self._tasks >= WRITES_MAX:
                 self._room.clear()
                 await self._room.wait()
@@ -100,22 +129,53 @@ class Scheduler:
 
     def _schedule(self, waiting: Waiting) -> None:
         pod = waiting.pod
+        decider = self._deciders[pod.scheduler_name]
         try:
-            decision = self._decider.decide(pod)
+            decision = decider.decide(pod)
+            if not decision.node:
+                self._fitless(waiting, decider, decision)
+                return
         except BadRequest as error:
-            decision = Decision("", self.columns.node_count)
-            self._refuse(waiting, decision, error.message)
+            self._refuse(waiting, Decision("", self.columns.node_count), error.message)
             return
-        if not decision.node:
+        self.nominated.pop(pod.uid, None)
+        promised = self._volumes.promise(pod, decision.node) if pod.template.claims else None
+        self.columns.place(pod, decision.node)
+        self._happened(ClusterEvent.POD_ADDED)
+        self._writing.add(pod.uid)
+        assumed = Assumed(waiting, decision.node)
+        if promised is None:
+            self._binder.add(assumed)
+        else:
+            self._start(f"volumes-{pod.key}", self._bind_volumes(assumed, promised))
+
+    def _fitless(self, waiting: Waiting, decider: Decider, decision: Decision) -> None:
+        """No node fits: take somebody's place, or say why not and wait."""
+        pod = waiting.pod
+        preemption = self._preempting.get(pod.scheduler_name)
+        if preemption is None or not decision.node_count:
             self._refuse(waiting, decision, decision.message)
             return
-        self.columns.place(pod, decision.node)
-        self._writing.add(pod.uid)
-        self._start(f"bind-{pod.key}", self._bind(waiting, decision.node))
+        outcome = preemption.find(decider, pod, self._mirror.budgets)
+        if outcome.node:
+            self._nominate(pod, outcome)
+        decision = replace(decision, preempting=outcome.message)
+        self._refuse(waiting, decision, decision.message, outcome.node)
 
-    def _refuse(self, waiting: Waiting, decision: Decision, message: str) -> None:
+    def _nominate(self, pod: PodInfo, outcome: Outcome) -> None:
+        """The pod holds its place from now on; its victims are asked to go."""
+        self.columns.place(pod, outcome.node)
+        self.nominated[pod.uid] = pod
+        for victim in outcome.victims:
+            if victim.uid in self._writing or victim.uid in self.nominated:
+                continue
+            self._start(f"preempt-{victim.key}", self._reports.preempt(victim, pod, outcome.node))
+
+    def _refuse(
+        self, waiting: Waiting, decision: Decision, message: str, nominated: str | None = None
+    ) -> None:
         self.queue.refuse(waiting, decision.refused_by, self._clock.monotonic_s())
-        self._start(f"report-{waiting.pod.key}", self._report(waiting.pod, message))
+        self._start(f"report-{waiting.pod.key}", self._reports.unschedulable(waiting.pod, message, nominated))
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks += 1
@@ -126,26 +186,26 @@ class Scheduler:
         self._tasks -= 1
         self._room.set()
 
-    async def _bind(self, waiting: Waiting, node: str) -> None:
-        pod = waiting.pod
-        binding = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        }
+    async def _bind_volumes(self, assumed: Assumed, promised: Any) -> None:
+        """Volumes first, then the pod."""
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._client.create(PODS, binding, pod.namespace, subresource="binding", name=pod.name)
+            await self._volumes.bind(promised)
         except (ApiError, OSError, TimeoutError) as error:
-            log.debug("binding failed", pod=pod.key, node=node, error=str(error))
-            self._writing.discard(pod.uid)
-            self._take_back(waiting, error)
+            self._volumes.take_back(promised)
+            self._bound_or_not(assumed, error)
             return
+        self._binder.add(assumed)
+
+    def _bound_or_not(self, assumed: Assumed, error: Exception | None) -> None:
+        """What became of a binding."""
+        pod = assumed.waiting.pod
         self._writing.discard(pod.uid)
-        self._recorder.event(
-            pod.reference, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}"
-        )
+        if error is not None:
+            log.debug("binding failed", pod=pod.key, node=assumed.node, error=str(error))
+            self._take_back(assumed.waiting, error)
+            return
+        message = f"Successfully assigned {pod.key} to {assumed.node}"
+        self._recorder.event(pod.reference, "Normal", "Scheduled", message)
 
     def _take_back(self, waiting: Waiting, error: Exception) -> None:
         """A binding failed: forget the assumption, then do what the cache says of the pod now."""
@@ -163,23 +223,6 @@ class Scheduler:
         self.queue.retry(waiting, self._clock.monotonic_s())
         self._wake.set()
 
-    async def _report(self, pod: PodInfo, message: str) -> None:
-        """Event and condition that say why; the condition only when it says something new."""
-        self._recorder.event(pod.reference, "Warning", "FailedScheduling", message)
-        item = self._pods.get(pod.key)
-        if item is None or item.meta.uid != pod.uid:
-            return
-        patch = unschedulable_patch(item.object, message, timestamp(self._clock.now_s()))
-        if patch is None:
-            return
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._client.patch(
-                    PODS, pod.name, pod.namespace, patch, type="strategic", subresource="status"
-                )
-        except (ApiError, OSError, TimeoutError) as error:
-            log.debug("condition not written", pod=pod.key, error=str(error))
-
     def _pod_changed(self, old: Item | None, new: Item | None) -> None:
         if old is not None and (new is None or old.meta.uid != new.meta.uid):
             self._forget(old.meta.uid)
@@ -193,36 +236,49 @@ class Scheduler:
             self.queue.remove(meta.uid)
             self._bound(new, node)
         elif meta.uid not in self._writing:
-            pod = PodInfo(new)
-            if pod.scheduler_name == self.name and not pod.gated:
-                self.queue.update(pod, self._clock.monotonic_s())
-                self._wake.set()
+            self._pending(PodInfo(new))
+
+    def _pending(self, pod: PodInfo) -> None:
+        if pod.scheduler_name not in self._deciders:
+            return
+        if pod.gated:
+            self.queue.remove(pod.uid)
+            return
+        if pod.nominated and pod.uid not in self.nominated and pod.uid not in self.columns.placed:
+            self.columns.place(pod, pod.nominated)  # Nominated before this process began.
+            self.nominated[pod.uid] = pod
+        self.queue.update(pod, self._clock.monotonic_s())
+        self._wake.set()
 
     def _bound(self, item: Item, node: str) -> None:
         """Count a bound pod, unless it is counted like this already (it was assumed)."""
         known = self.columns.placed.get(item.meta.uid)
-        if known is not None:
-            row, pod = known
-            if self.columns.row(node) == row and pod.generation == item.meta.generation:
-                return
-        self.columns.place(PodInfo(item), node)
-        if known is not None:
+        self.nominated.pop(item.meta.uid, None)
+        if known is None:
+            self.columns.place(PodInfo(item), node)
+            self._happened(ClusterEvent.POD_ADDED)
+            return
+        row, before = known
+        ending = item.meta.deletion_timestamp is not None
+        same = before.labels == item.labels and before.terminating == ending
+        if same and before.generation == item.meta.generation and self.columns.row(node) == row:
+            return
+        self._recount(before, PodInfo(item), node)
+
+    def _recount(self, before: PodInfo, pod: PodInfo, node: str) -> None:
+        """A placed pod changed: what others may gain by that is an event."""
+        moved = self.columns.row(node) != self.columns.placed[pod.uid][0]
+        self.columns.place(pod, node)
+        if moved or before.requests != pod.requests or before.terminating != pod.terminating:
             self._happened(ClusterEvent.POD_REMOVED)
+        if before.labels != pod.labels:
+            self._happened(ClusterEvent.POD_LABELS)
 
     def _forget(self, uid: str) -> None:
         self.queue.remove(uid)
+        self.nominated.pop(uid, None)
         if self.columns.displace(uid):
             self._happened(ClusterEvent.POD_REMOVED)
-
-    def _node_changed(self, old: Item | None, new: Item | None) -> None:
-        if new is None:
-            if old is not None:
-                self.columns.remove_node(key_of(old))
-            return
-        node = NodeInfo(new.object)
-        before = self.columns.set_node(node)
-        for event in node_events(before, node):
-            self._happened(event)
 
     def _happened(self, event: ClusterEvent) -> None:
         """Note it; many events of one kind cost one pass over the unschedulable pods."""
@@ -251,28 +307,3 @@ class Scheduler:
     async def _ring(self, due_s: float) -> None:
         await self._clock.sleep(due_s - self._clock.monotonic_s())
         self._wake.set()
-
-
-def node_events(before: NodeInfo | None, node: NodeInfo) -> list[ClusterEvent]:
-    """What a change of a node may help with; empty when no decision can differ."""
-    if before is None:
-        return [ClusterEvent.NODE_ADDED]
-    changes = (
-        (before.allocatable != node.allocatable, ClusterEvent.NODE_ALLOCATABLE),
-        (before.labels != node.labels, ClusterEvent.NODE_LABELS),
-        (before.taints != node.taints, ClusterEvent.NODE_TAINTS),
-        (before.unschedulable and not node.unschedulable, ClusterEvent.NODE_SCHEDULABLE),
-    )
-    return [event for changed, event in changes if changed]
-
-
-def unschedulable_patch(pod: Object, message: str, now: str) -> Object | None:
-    """The status patch that sets PodScheduled to False, or None when it says the same already."""
-    wanted = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    old: Object = next((c for c in conditions if c["type"] == "PodScheduled"), {})
-    if all(old.get(key) == value for key, value in wanted.items()):
-        return None
-    since = old.get("lastTransitionTime", now) if old.get("status") == "False" else now
-    return {"metadata": {"uid": pod["metadata"]["uid"]},
-            "status": {"conditions": [{**wanted, "lastTransitionTime": since}]}}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -10,52 +10,77 @@ from orchestrator.api.item import Object
 from orchestrator.api.selectors import Requirement
 from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
 from orchestrator.scheduler.rules.infos import PodInfo
-from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.rules.interface import ClusterEvent, Rule, Scope, scaled_up
 from orchestrator.scheduler.rules.selection import NAME, required_terms, requirements
 
+MISMATCH = "node(s) didn't match Pod's node affinity/selector"
+ADDED_MISMATCH = "node(s) didn't match scheduler-enforced node affinity"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _FEW = 8
 
 
-class NodeAffinity:
+class NodeAffinity(Rule):
     name = "NodeAffinity"
-    dynamic = False
+    scope = Scope.NODE
     helped_by = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.NODE_LABELS))
 
-    def applies(self, pod: PodInfo) -> bool:
-        return bool(pod.node_selector or _required(pod) is not None)
+    def __init__(self, added: Object | None = None) -> None:
+        """`added` is node affinity that every pod of the profile has besides its own."""
+        self._added = required_terms(added or {})
 
-    def filter(self, columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
-        chosen = [Requirement(key, "in", frozenset((value,))) for key, value in pod.node_selector.items()]
-        fits = _all(columns, chosen, rows)
-        terms = _required(pod)
-        if terms is not None:
-            any_term = np.zeros(len(rows), np.bool_)
-            for term in terms:
-                any_term |= matches(columns, term, rows)
-            fits &= any_term
+    def applies(self, columns: Columns, pod: PodInfo) -> bool:
+        return bool(self._added is not None or pod.node_selector or _required(pod) is not None)
+
+    def filter(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Mask:
+        fits = selected(columns, pod, rows)
+        if self._added is not None:
+            fits &= _any(columns, self._added, rows)
         return fits
 
-    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows) -> Counter[str]:
-        return Counter({"node(s) didn't match Pod's node affinity/selector": len(rows)})
+    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Counter[str]:
+        if self._added is None:
+            return Counter({MISMATCH: len(rows)})
+        added = int((~_any(columns, self._added, rows)).sum())
+        return +Counter({ADDED_MISMATCH: added, MISMATCH: len(rows) - added})
 
 
-class PreferredNodeAffinity:
+class PreferredNodeAffinity(Rule):
     """The sum of the weights of the matching terms."""
 
     name = "NodeAffinity"
-    dynamic = False
-    weight = 2
-    normal: Literal["none", "up", "down"] = "up"
+    scope = Scope.NODE
+    normalised = True
+
+    def __init__(self, added: Object | None = None, weight: int = 2) -> None:
+        self.weight = weight
+        self._added = (added or {}).get(_PREFERRED) or []
 
     def applies(self, columns: Columns, pod: PodInfo) -> bool:
-        return bool(pod.affinity.get("preferredDuringSchedulingIgnoredDuringExecution"))
+        return bool(self._added or pod.affinity.get(_PREFERRED))
 
-    def score(self, columns: Columns, pod: PodInfo, rows: Rows) -> Vector:
+    def score(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Vector:
         total = np.zeros(len(rows), np.int64)
-        for entry in pod.affinity["preferredDuringSchedulingIgnoredDuringExecution"]:
-            if requirements(entry["preference"]):
-                total += entry["weight"] * _all(columns, requirements(entry["preference"]), rows)
+        for entry in [*(pod.affinity.get(_PREFERRED) or ()), *self._added]:
+            total += entry["weight"] * matches(columns, entry["preference"], rows)
         return total
+
+    def normalise(self, columns: Columns, raw: Vector, rows: Rows, state: Any) -> Vector:
+        return scaled_up(raw)
+
+
+def selected(columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
+    """Which rows the pod's node selector and required node affinity admit."""
+    chosen = [Requirement(key, "in", frozenset((value,))) for key, value in pod.node_selector.items()]
+    fits = _all(columns, chosen, rows)
+    terms = _required(pod)
+    return fits if terms is None else fits & _any(columns, terms, rows)
+
+
+def _any(columns: Columns, terms: Iterable[Object], rows: Rows) -> Mask:
+    fits = np.zeros(len(rows), np.bool_)
+    for term in terms:
+        fits |= matches(columns, term, rows)
+    return fits
 
 
 def matches(columns: Columns, term: Object, rows: Rows) -> Mask:

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.api.item import Object
+from orchestrator.scheduler.rules.counts import Counts, LabelColumn
 from orchestrator.scheduler.rules.infos import NodeInfo, PodInfo
+from orchestrator.scheduler.rules.volumestate import VolumeState
+
+__all__ = ["CPU", "MEMORY", "Columns", "LabelColumn", "Mask", "Rows", "Vector"]
 
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -22,27 +26,6 @@ CPU, MEMORY, STORAGE, PODS = range(4)
 _RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
 ROWS_AT_FIRST = 64
 JOURNAL_MAX = 16_384
-
-
-class LabelColumn:
-    """The value of one label per row, interned: `ids[row]` indexes `values`, -1 is absent."""
-
-    __slots__ = ("_numbers", "ids", "values")
-
-    def __init__(self, capacity: int) -> None:
-        self.ids = np.full(capacity, -1, np.int32)
-        self.values: list[str] = []
-        self._numbers: dict[str, int] = {}
-
-    def set(self, row: int, value: str | None) -> None:
-        if value is None:
-            self.ids[row] = -1
-            return
-        number = self._numbers.get(value)
-        if number is None:
-            number = self._numbers[value] = len(self.values)
-            self.values.append(value)
-        self.ids[row] = number
 
 
 class Columns:
@@ -59,11 +42,23 @@ class Columns:
         self.unschedulable = np.zeros(self.capacity, np.bool_)
         self.taint_set = np.zeros(self.capacity, np.int32)
         self.taint_sets: list[tuple[Object, ...]] = [()]
+        self.soft_taints = False
+        """Whether a taint was ever seen that only costs score."""
         self.nodes: list[NodeInfo | None] = [None] * self.capacity
+        self.row_stamps: list[int] = [0] * self.capacity
+        """The change that a row had last: equal while nothing of it, or on it, changed."""
         self.placed: dict[str, tuple[int, PodInfo]] = {}
         """Row and pod by uid, assumed ones included."""
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """Host ports in use: addresses per row by (protocol, port)."""
+        self.pods_on: dict[int, dict[str, PodInfo]] = {}
+        """Placed pods per row that has any, by uid."""
+        self.images: dict[str, dict[int, int]] = {}
+        """Bytes per row that has an image, by name."""
+        self.image_version = 0
+        self.node_count = 0
+        self.counts = Counts(self.label)
+        self.volumes = VolumeState()
         self.epoch = 0
         """Grows when evaluations can't be repaired: arrays grew, or a taint set is new."""
         self._row_of: dict[str, int] = {}
@@ -93,10 +88,6 @@ class Columns:
         """The node of a row."""
         return self._names[row]
 
-    @property
-    def node_count(self) -> int:
-        return int(np.count_nonzero(self.alive))
-
     def set_node(self, node: NodeInfo) -> NodeInfo | None:
         """Add or change a node; answers what was there before."""
         row = self._row_for(node.name)
@@ -104,6 +95,10 @@ class Columns:
         if before == node:
             return before
         self.nodes[row] = node
+        self.node_count += before is None
+        if before is None or before.labels != node.labels or before.taints != node.taints:
+            self.counts.version += 1
+        self._set_images(row, before.images if before is not None else {}, node.images)
         self.alive[row] = True
         self.unschedulable[row] = node.unschedulable
         self.taint_set[row] = self._taints(node)
@@ -121,7 +116,10 @@ class Columns:
         row = self._row_of.get(name)
         if row is None or self.nodes[row] is None:
             return
+        self._set_images(row, self.nodes[row].images, {})  # type: ignore[union-attr]  # checked above
         self.nodes[row] = None
+        self.node_count -= 1
+        self.counts.version += 1
         self.alive[row] = False
         self._note(~row)
         self._release(row)
@@ -131,6 +129,7 @@ class Columns:
         self.displace(pod.uid)
         row = self._row_for(node)
         self.placed[pod.uid] = (row, pod)
+        self.pods_on.setdefault(row, {})[pod.uid] = pod
         self._count(row, pod, 1)
 
     def displace(self, uid: str) -> bool:
@@ -139,6 +138,10 @@ class Columns:
         if found is None:
             return False
         row, pod = found
+        there = self.pods_on[row]
+        del there[uid]
+        if not there:
+            del self.pods_on[row]
         self._count(row, pod, -1)
         self._release(row)
         return True
@@ -172,7 +175,22 @@ class Columns:
                 del addresses[address]
             if not addresses:
                 del users[row]
+        self.counts.place(row, pod, sign)
+        if pod.template.claims or pod.template.disks:
+            self.volumes.place(row, pod, sign)
         self._note(row)
+
+    def _set_images(self, row: int, before: dict[str, int], after: dict[str, int]) -> None:
+        if before == after:
+            return
+        for name in before:
+            holders = self.images[name]
+            del holders[row]
+            if not holders:
+                del self.images[name]
+        for name, size in after.items():
+            self.images.setdefault(name, {})[row] = size
+        self.image_version += 1
 
     def _resource(self, name: str) -> int:
         number = self.resources.get(name)
@@ -189,6 +207,7 @@ class Columns:
             number = self._taint_numbers[node.taints] = len(self.taint_sets)
             taints = tuple({"key": k, "value": v, "effect": e} for k, v, e in node.taints)
             self.taint_sets.append(taints)
+            self.soft_taints |= any(taint["effect"] == "PreferNoSchedule" for taint in taints)
             self.epoch += 1
         return number
 
@@ -224,11 +243,13 @@ class Columns:
         for column in self._labels.values():
             column.ids = _wider(column.ids, self.capacity, -1)
         self.nodes.extend([None] * old)
+        self.row_stamps.extend([0] * old)
         self._free.extend(range(self.capacity - 1, old - 1, -1))
         self.epoch += 1
 
     def _note(self, change: int) -> None:
         self._journal.append(change)
+        self.row_stamps[change if change >= 0 else ~change] = self.version
         if len(self._journal) > JOURNAL_MAX:
             half = JOURNAL_MAX // 2
             del self._journal[:half]

@@ -1,64 +1,41 @@
 """Slotted projections of pods and nodes for the scheduler, decoded once per revision from stored bytes.
 
-Units: CPU in thousandths, memory and storage in bytes, everything else in whole units.
+Pods of one template share a `Template`, found by the encoded part of their spec that decisions read: a thousand pods
+of one Deployment cost one parse. Units: CPU in thousandths, memory and storage in bytes, everything else whole.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections import OrderedDict
+from dataclasses import dataclass
 
 import msgspec
 
 from orchestrator.api.item import Item, Object
-from orchestrator.api.quantity import as_int, as_milli
+from orchestrator.scheduler.rules.requests import (
+    DEFAULT_SCHEDULER,
+    Spec,
+    amount,
+    pod_requests,
+    scored_requests,
+)
+from orchestrator.scheduler.rules.terms import Terms, terms_of
 
-DEFAULT_SCHEDULER = "default-scheduler"
+__all__ = ["DEFAULT_SCHEDULER", "HostPort", "NodeInfo", "PodInfo", "amount", "demands", "pod_place"]
+
 FINISHED = ("Succeeded", "Failed")
-SCORED_CPU_MILLI = 100
-SCORED_MEMORY_BYTES = 200 * 1024 * 1024
-"""What a container without a request counts as when nodes are compared (not when they are filtered)."""
-
+TEMPLATES_MAX = 4096
 HostPort = tuple[str, str, int]
 """Address (`0.0.0.0` for every one), protocol, port."""
 
 
-class _Resources(msgspec.Struct):
-    requests: dict[str, str | int | float] | None = None
-
-
-class _Port(msgspec.Struct, rename="camel"):
-    host_port: int = 0
-    host_ip: str = msgspec.field(default="", name="hostIP")
-    protocol: str = "TCP"
-
-
-class _Container(msgspec.Struct, rename="camel"):
-    resources: _Resources | None = None
-    ports: list[_Port] | None = None
-    restart_policy: str = ""
-
-
-class _Spec(msgspec.Struct, rename="camel"):
-    node_name: str = ""
-    scheduler_name: str = DEFAULT_SCHEDULER
-    priority: int = 0
-    node_selector: dict[str, str] | None = None
-    affinity: dict[str, Any] | None = None
-    tolerations: list[dict[str, Any]] | None = None
-    containers: list[_Container] = []
-    init_containers: list[_Container] | None = None
-    overhead: dict[str, str | int | float] | None = None
-    resources: _Resources | None = None
-    scheduling_gates: list[Any] | None = None
-
-
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, rename="camel"):
     phase: str = "Pending"
+    nominated_node_name: str = ""
+    start_time: str = ""
 
 
 class _Pod(msgspec.Struct):
-    spec: _Spec
-    status: _Status | None = None
+    spec: Spec
+    status: _Status = msgspec.field(default_factory=_Status)
 
 
 class _HeadSpec(msgspec.Struct, rename="camel"):
@@ -81,13 +58,80 @@ def pod_place(item: Item) -> tuple[str, bool]:
     return head.spec.node_name, head.status is not None and head.status.phase in FINISHED
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that a pod uses; `ephemeral` ones are named after the pod and its volume."""
+
+    name: str
+    ephemeral: bool = False
+
+
+class Template:
+    """What pods with the same spec have in common. Immutable."""
+
+    __slots__ = (
+        "affinity", "claims", "disks", "host_ports", "images", "node_selector", "pod_affinity", "requests",
+        "resource_claims", "scored", "signature", "spread", "tolerations",
+    )  # fmt: skip
+
+    def __init__(self, spec: Spec, signature: bytes) -> None:
+        self.signature = signature
+        affinity = spec.affinity or {}
+        self.node_selector = spec.node_selector or {}
+        self.affinity: Object = affinity.get("nodeAffinity") or {}
+        self.pod_affinity: Object = {
+            key: affinity[key] for key in ("podAffinity", "podAntiAffinity") if affinity.get(key)
+        }
+        self.spread: list[Object] = spec.topology_spread_constraints or []
+        self.tolerations: list[Object] = spec.tolerations or []
+        self.requests = pod_requests(spec)
+        self.scored = scored_requests(spec, dict(self.requests))
+        self.host_ports = _host_ports(spec)
+        self.images = tuple(c.image for c in (*(spec.init_containers or ()), *spec.containers))
+        self.claims = _claims(spec)
+        self.disks = _disks(spec)
+        self.resource_claims = bool(spec.resource_claims)
+
+
+_templates: OrderedDict[bytes, Template] = OrderedDict()
+
+
+def _template(spec: Spec) -> Template:
+    """The shared template; who the pod is and how urgent is no part of it."""
+    spec = msgspec.structs.replace(
+        spec, node_name="", priority=0, preemption_policy="", scheduler_name="", scheduling_gates=None
+    )
+    signature = _encode(spec)
+    found = _templates.get(signature)
+    if found is None:
+        found = _templates[signature] = Template(spec, signature)
+        if len(_templates) > TEMPLATES_MAX:
+            _templates.popitem(last=False)
+    return found
+
+
 class PodInfo:
     """What a decision needs to know of a pod. Immutable."""
 
     __slots__ = (
-        "affinity", "gated", "generation", "host_ports", "key", "name", "namespace", "node_name",
-        "node_selector", "priority", "requests", "revision", "scheduler_name", "scored", "signature",
-        "tolerations", "uid",
+        "_terms",
+        "gated",
+        "generation",
+        "key",
+        "labels",
+        "name",
+        "namespace",
+        "node_name",
+        "nominated",
+        "owner",
+        "preempts",
+        "priority",
+        "revision",
+        "scheduler_name",
+        "started",
+        "template",
+        "terminating",
+        "uid",
     )  # fmt: skip
 
     def __init__(self, item: Item) -> None:
@@ -97,27 +141,69 @@ class PodInfo:
         self.namespace = meta.namespace
         self.name = meta.name
         self.uid = meta.uid
+        self.labels: dict[str, str] = item.labels
         self.revision = item.revision
         self.generation = meta.generation
+        self.terminating = meta.deletion_timestamp is not None
+        self.owner = next(((o.kind, o.name) for o in meta.owner_references if o.controller), None)
+        """Kind and name of the controller."""
         self.priority = spec.priority
+        self.preempts = spec.preemption_policy != "Never"
         self.scheduler_name = spec.scheduler_name
         self.gated = bool(spec.scheduling_gates)
         self.node_name = spec.node_name
-        self.node_selector = spec.node_selector or {}
-        self.affinity: Object = (spec.affinity or {}).get("nodeAffinity") or {}
-        self.tolerations: list[Object] = spec.tolerations or []
-        self.requests = pod_requests(spec)
+        self.nominated = pod.status.nominated_node_name
+        self.started = pod.status.start_time
+        self.template = _template(spec)
+        self._terms: Terms | None = None
+
+    @property
+    def signature(self) -> bytes:
+        """Pods of one signature fit the same nodes and score them the same, as far as their specs say."""
+        return self.template.signature
+
+    @property
+    def requests(self) -> tuple[tuple[str, int], ...]:
         """Sorted (resource, amount), `pods` = 1 included."""
-        self.scored = scored_requests(spec, dict(self.requests))
+        return self.template.requests
+
+    @property
+    def scored(self) -> tuple[int, int]:
         """CPU and memory as nodes are compared by."""
-        self.host_ports = _host_ports(spec)
-        self.signature = _encode(
-            (
-                self.node_name, self.node_selector, self.affinity, self.tolerations,
-                self.requests, self.scored, sorted(self.host_ports),
-            )
-        )  # fmt: skip
-        """Pods of one signature fit the same nodes and score them the same."""
+        return self.template.scored
+
+    @property
+    def host_ports(self) -> frozenset[HostPort]:
+        return self.template.host_ports
+
+    @property
+    def node_selector(self) -> dict[str, str]:
+        return self.template.node_selector
+
+    @property
+    def affinity(self) -> Object:
+        """Node affinity."""
+        return self.template.affinity
+
+    @property
+    def tolerations(self) -> list[Object]:
+        return self.template.tolerations
+
+    @property
+    def terms(self) -> Terms:
+        """What it asks of other pods. Raises `BadRequest` for selectors that can't be read."""
+        if self._terms is None:
+            template = self.template
+            self._terms = terms_of(self.namespace, self.labels, template.pod_affinity, template.spread)
+        return self._terms
+
+    @property
+    def claim_names(self) -> list[tuple[str, bool]]:
+        """(name of the claim, whether it is made for this pod)."""
+        return [
+            (f"{self.name}-{claim.name}" if claim.ephemeral else claim.name, claim.ephemeral)
+            for claim in self.template.claims
+        ]
 
     @property
     def reference(self) -> Object:
@@ -135,7 +221,7 @@ class PodInfo:
 class NodeInfo:
     """What a decision needs to know of a node. Immutable; equal when no decision could differ."""
 
-    __slots__ = ("allocatable", "labels", "name", "taints", "unschedulable")
+    __slots__ = ("allocatable", "images", "labels", "name", "taints", "unschedulable")
 
     def __init__(self, node: Object) -> None:
         spec, status = node.get("spec") or {}, node.get("status") or {}
@@ -147,6 +233,11 @@ class NodeInfo:
         )
         amounts = status.get("allocatable") or status.get("capacity") or {}
         self.allocatable = {name: amount(name, value) for name, value in amounts.items()}
+        self.images: dict[str, int] = {
+            name: int(image.get("sizeBytes") or 0)
+            for image in status.get("images") or ()
+            for name in image.get("names") or ()
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NodeInfo) and all(
@@ -156,80 +247,13 @@ class NodeInfo:
     __hash__ = None  # type: ignore[assignment]
 
 
-@lru_cache(maxsize=8192)
-def amount(resource: str, quantity: str | int | float) -> int:
-    """A quantity in the unit of its resource, rounded up."""
-    return as_milli(quantity) if resource == "cpu" else as_int(quantity)
-
-
-def pod_requests(spec: _Spec) -> tuple[tuple[str, int], ...]:
-    """What the pod takes from a node: all containers and sidecars, or an init container with the sidecars
-    started before it, whichever is more; pod-level requests replace that; overhead is added."""
-    total = _effective(spec, lambda container: _amounts(container.resources))
-    if spec.resources is not None:
-        total |= _amounts(spec.resources)
-    for name, value in (spec.overhead or {}).items():
-        total[name] = total.get(name, 0) + amount(name, value)
-    total["pods"] = 1
-    return tuple(sorted((name, value) for name, value in total.items() if value))
-
-
 def demands(spec: Object) -> tuple[dict[str, int], frozenset[HostPort]]:
     """What a pod with this spec takes of a node: (amount per resource, host ports)."""
-    found = msgspec.convert(spec, _Spec)
+    found = msgspec.convert(spec, Spec)
     return dict(pod_requests(found)), _host_ports(found)
 
 
-def scored_requests(spec: _Spec, requests: Mapping[str, int]) -> tuple[int, int]:
-    """CPU and memory with defaults for containers that request none."""
-    total = _effective(spec, _with_defaults)
-    pod_level = _amounts(spec.resources)
-    total |= {name: value for name, value in pod_level.items() if name in ("cpu", "memory")}
-    for name in ("cpu", "memory"):
-        extra = (spec.overhead or {}).get(name)
-        total[name] = total.get(name, 0) + (amount(name, extra) if extra is not None else 0)
-    return max(total["cpu"], requests.get("cpu", 0)), max(total["memory"], requests.get("memory", 0))
-
-
-def _with_defaults(container: _Container) -> dict[str, int]:
-    found = _amounts(container.resources)
-    return {
-        "cpu": found.get("cpu", SCORED_CPU_MILLI),
-        "memory": found.get("memory", SCORED_MEMORY_BYTES),
-    }
-
-
-def _effective(spec: _Spec, of: Any) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for container in spec.containers:
-        _add(total, of(container))
-    sidecars: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.init_containers or ():
-        wanted = of(container)
-        if container.restart_policy == "Always":
-            _add(sidecars, wanted)
-            _add(total, wanted)
-            wanted = {}
-        for name in sidecars.keys() | wanted.keys():
-            peak[name] = max(peak.get(name, 0), sidecars.get(name, 0) + wanted.get(name, 0))
-    for name, value in peak.items():
-        total[name] = max(total.get(name, 0), value)
-    return total
-
-
-def _add(total: dict[str, int], amounts: dict[str, int]) -> None:
-    for name, value in amounts.items():
-        total[name] = total.get(name, 0) + value
-
-
-def _amounts(resources: _Resources | None) -> dict[str, int]:
-    if resources is None or not resources.requests:
-        return {}
-    return {name: amount(name, value) for name, value in resources.requests.items()}
-
-
-def _host_ports(spec: _Spec) -> frozenset[HostPort]:
+def _host_ports(spec: Spec) -> frozenset[HostPort]:
     sidecars = [c for c in spec.init_containers or () if c.restart_policy == "Always"]
     return frozenset(
         (port.host_ip or "0.0.0.0", port.protocol, port.host_port)
@@ -237,3 +261,32 @@ def _host_ports(spec: _Spec) -> frozenset[HostPort]:
         for port in container.ports or ()
         if port.host_port
     )
+
+
+def _claims(spec: Spec) -> tuple[Claim, ...]:
+    found = []
+    for volume in spec.volumes or ():
+        if volume.persistent_volume_claim:
+            found.append(Claim(volume.persistent_volume_claim.get("claimName") or ""))
+        elif volume.ephemeral:
+            found.append(Claim(volume.name, ephemeral=True))
+    return tuple(found)
+
+
+def _disks(spec: Spec) -> tuple[tuple[str, str, bool], ...]:
+    """Disks named in the pod that only one node, or one writer, can have: (kind, identity, read only)."""
+    found: list[tuple[str, str, bool]] = []
+    for volume in spec.volumes or ():
+        if volume.gce_persistent_disk:
+            disk = volume.gce_persistent_disk
+            found.append(("gce", disk.get("pdName") or "", bool(disk.get("readOnly"))))
+        if volume.aws_elastic_block_store:
+            found.append(("aws", volume.aws_elastic_block_store.get("volumeID") or "", False))
+        if volume.iscsi:
+            found.append(("iscsi", volume.iscsi.get("iqn") or "", bool(volume.iscsi.get("readOnly"))))
+        if volume.rbd:
+            disk = volume.rbd
+            read_only = bool(disk.get("readOnly"))
+            place = f"{disk.get('pool') or 'rbd'}/{disk.get('image') or ''}"
+            found += [("rbd", f"{monitor}/{place}", read_only) for monitor in disk.get("monitors") or ()]
+    return tuple(found)

@@ -1,25 +1,26 @@
 """NodePorts: no two pods of a node ask for the same host port on the same address."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from orchestrator.scheduler.rules.columns import Columns, Mask, Rows
 from orchestrator.scheduler.rules.infos import PodInfo
-from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.rules.interface import ClusterEvent, Rule, Scope
 
 _EVERY = "0.0.0.0"
 
 
-class NodePorts:
+class NodePorts(Rule):
     name = "NodePorts"
-    dynamic = True
+    scope = Scope.ROW
     helped_by = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED))
 
-    def applies(self, pod: PodInfo) -> bool:
+    def applies(self, columns: Columns, pod: PodInfo) -> bool:
         return bool(pod.host_ports)
 
-    def filter(self, columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
+    def filter(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Mask:
         free = np.ones(columns.capacity, np.bool_)
         for address, protocol, port in pod.host_ports:
             for row, addresses in columns.ports.get((protocol, port), {}).items():
@@ -27,5 +28,5 @@ class NodePorts:
                     free[row] = False
         return free[rows]
 
-    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows) -> Counter[str]:
+    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Counter[str]:
         return Counter({"node(s) didn't have free ports for the requested pod ports": len(rows)})

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,28 +10,25 @@ from numpy.typing import NDArray
 from orchestrator.api.item import Object
 from orchestrator.scheduler.rules.columns import Columns, Mask, Rows, Vector
 from orchestrator.scheduler.rules.infos import PodInfo
-from orchestrator.scheduler.rules.interface import ClusterEvent
+from orchestrator.scheduler.rules.interface import ClusterEvent, Rule, Scope, scaled_down
 from orchestrator.scheduler.rules.tolerations import tolerates, untolerated
 
 _HARD = ("NoSchedule", "NoExecute")
 _SOFT = "PreferNoSchedule"
 
 
-class TaintToleration:
+class TaintToleration(Rule):
     name = "TaintToleration"
-    dynamic = False
+    scope = Scope.NODE
     helped_by = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.NODE_TAINTS))
 
-    def applies(self, pod: PodInfo) -> bool:
+    def applies(self, columns: Columns, pod: PodInfo) -> bool:
         return True
 
-    def filter(self, columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
-        def fits(taints: tuple[Object, ...]) -> bool:
-            return untolerated(taints, pod.tolerations, _HARD) is None
+    def filter(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Mask:
+        return tolerated(columns, pod, rows)
 
-        return _per_set(columns, rows, fits).astype(np.bool_)
-
-    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows) -> Counter[str]:
+    def reasons(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Counter[str]:
         found: Counter[str] = Counter()
         for number, count in Counter(columns.taint_set[rows].tolist()).items():
             taint = untolerated(columns.taint_sets[number], pod.tolerations, _HARD)
@@ -40,22 +37,36 @@ class TaintToleration:
         return found
 
 
-class PreferNoSchedule:
+class PreferNoSchedule(Rule):
     name = "TaintToleration"
-    dynamic = False
-    weight = 3
-    normal: Literal["none", "up", "down"] = "down"
+    scope = Scope.NODE
+    normalised = True
+
+    def __init__(self, weight: int = 3) -> None:
+        self.weight = weight
 
     def applies(self, columns: Columns, pod: PodInfo) -> bool:
-        return any(taint["effect"] == _SOFT for taints in columns.taint_sets for taint in taints)
+        return columns.soft_taints
 
-    def score(self, columns: Columns, pod: PodInfo, rows: Rows) -> Vector:
+    def score(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Vector:
         soft = [t for t in pod.tolerations if t.get("effect") in (None, "", _SOFT)]
 
         def bad(taints: tuple[Object, ...]) -> int:
             return sum(t["effect"] == _SOFT and not any(tolerates(s, t) for s in soft) for t in taints)
 
         return _per_set(columns, rows, bad)
+
+    def normalise(self, columns: Columns, raw: Vector, rows: Rows, state: Any) -> Vector:
+        return scaled_down(raw)
+
+
+def tolerated(columns: Columns, pod: PodInfo, rows: Rows) -> Mask:
+    """Which rows have no taint that keeps the pod off."""
+
+    def fits(taints: tuple[Object, ...]) -> bool:
+        return untolerated(taints, pod.tolerations, _HARD) is None
+
+    return _per_set(columns, rows, fits).astype(np.bool_)
 
 
 def _per_set(columns: Columns, rows: Rows, of: Callable[[tuple[Object, ...]], int]) -> NDArray[Any]:

@@ -1,13 +1,13 @@
 import pytest
 
-from orchestrator.scheduler.decide import HELPED_BY
+from orchestrator.scheduler.profiles import default_plugins
 from orchestrator.scheduler.queue import BACKOFF_MAX_S, STUCK_S, SchedulingQueue
 from orchestrator.scheduler.rules.interface import ClusterEvent
 
 
 @pytest.fixture
 def queue():
-    return SchedulingQueue(HELPED_BY)
+    return SchedulingQueue(default_plugins().helped_by)
 
 
 def popped(queue) -> list[str]:

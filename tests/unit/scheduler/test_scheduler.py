@@ -125,7 +125,10 @@ async def test_a_pod_that_fits_nowhere_says_why_and_waits_for_room(world):
     await world.pod("a", cpu="900m")
     assert await world.place("a") == "n1"
     await world.pod("b", cpu="900m")
-    message = "0/1 nodes are available: 1 Insufficient cpu."
+    message = (
+        "0/1 nodes are available: 1 Insufficient cpu. "
+        "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    )
     conditions = (await world.get("b"))["status"]["conditions"]
     found = next(c for c in conditions if c["type"] == "PodScheduled")
     assert (found["status"], found["reason"], found["message"]) == ("False", "Unschedulable", message)

@@ -59,4 +59,4 @@ def test_the_rule_over_columns_agrees(pod, node, spec):
     rows = np.array([columns.row(entry.name) for entry in nodes], np.int64)
     choice = NodeChoice(spec)
     expected = [choice.allows(entry.name, entry.labels) for entry in nodes]
-    assert NodeAffinity().filter(columns, pod(**spec), rows).tolist() == expected
+    assert NodeAffinity().filter(columns, pod(**spec), rows, None).tolist() == expected
