@@ -10,8 +10,8 @@ The status in the API is the checkpoint: after a restart of the agent all of thi
 Owner: the pod's worker. Source: resizing of containers in Kubernetes v1.36.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -23,7 +23,7 @@ from orchestrator.agent.pods.conditions import Verdict
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Adjust
 from orchestrator.api.item import Object
-from orchestrator.runtime.interface import Container, RuntimeFailure
+from orchestrator.runtime.interface import Container, PodCgroup, RuntimeFailure
 
 PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 KINDS = (PENDING, IN_PROGRESS)
@@ -50,26 +50,24 @@ class Resizing:
         """Resources per name of container, regular ones and sidecars."""
         self.in_force: dict[str, Object] = {}
         """Resources per id of a running container."""
+        self._names: dict[str, str] = {}
+        """Name of the container per id, of those."""
         self._refused: Rejection | None = None
         self._error = ""
         self._under_way = IN_PROGRESS in _conditions(pod)
 
     def granted_pod(self, pod: Object) -> Object:
         """The pod with the resources that it was granted: what containers start with."""
-        if self.granted == _wanted(pod):
-            return pod
-        return {**pod, "spec": self._granted_spec(pod)}
+        return pod if self.granted == _wanted(pod) else _with(pod, self.granted)
 
-    def _granted_spec(self, pod: Object) -> Object:
-        spec = dict(pod["spec"])
-        for field in ("initContainers", "containers"):
-            if field in spec:
-                spec[field] = [self._with_granted(container) for container in spec[field]]
-        return spec
-
-    def _with_granted(self, container: Object) -> Object:
-        granted = self.granted.get(container["name"])
-        return container if granted is None else {**container, "resources": granted}
+    def pod_in_force(self, pod: Object, changed: Container | None = None) -> Object:
+        """The pod with the resources that its running containers have, `changed` with what it was granted."""
+        held = dict(self.granted)
+        for container_id, resources in self.in_force.items():
+            name = self._names.get(container_id, "")
+            if changed is None or container_id != changed.id:
+                held[name] = resources
+        return _with(pod, held)
 
     def ask(self, pod: Object, now_s: float) -> Told | None:
         """Have granted what the pod desires, if possible. The event that this calls for."""
@@ -98,9 +96,11 @@ class Resizing:
         for container in running:
             if container.id not in self.in_force and container.name in self.granted:
                 self.in_force[container.id] = self._adopted(pod, container)
+                self._names[container.id] = container.name
         if len(self.in_force) > len(running):
             ids = {container.id for container in running}
             self.in_force = {cid: found for cid, found in self.in_force.items() if cid in ids}
+            self._names = {cid: name for cid, name in self._names.items() if cid in ids}
 
     def _adopted(self, pod: Object, container: Container) -> Object:
         written = podspec.written_status(pod, container.name)
@@ -148,16 +148,35 @@ class Resizing:
         return tuple(found)
 
 
-async def actuate(context: Context, pod: Object, container: Container, in_force: Object) -> None:
-    """Give a running container the resources of its spec in `pod`. Raises `RuntimeFailure`."""
-    spec = podspec.find_container(pod, container.name) or {}
-    limit_bytes = _lowered_memory(spec.get("resources") or {}, in_force)
+async def actuate(context: Context, pod: Object, resizing: Resizing, container: Container) -> None:
+    """Give a running container of `pod` what it was granted. Raises `RuntimeFailure`, `OSError`.
+
+    The pod's cgroup is never narrower than what is in it: it grows before the container and shrinks after it.
+    """
+    spec = podspec.find_container(resizing.granted_pod(pod), container.name) or {}
+    limit_bytes = _lowered_memory(spec.get("resources") or {}, resizing.in_force[container.id])
     stats = await context.runtime.stats(container.id) if limit_bytes else None
     if stats is not None and stats.memory_working_set_bytes > limit_bytes:
         text = f"attempting to set memory limit ({limit_bytes}) below current usage"
         raise RuntimeFailure(f"{text} ({stats.memory_working_set_bytes})")
-    wanted = amounts.resources(pod, spec, context.facts.memory_bytes)
+    pids_max = context.containers.pids_max
+    before = amounts.pod_cgroup(resizing.pod_in_force(pod), pids_max)
+    after = amounts.pod_cgroup(resizing.pod_in_force(pod, container), pids_max)
+    await context.runtime.update_pod(_wider(before, after))
+    wanted = amounts.resources(resizing.granted_pod(pod), spec, context.facts.memory_bytes)
     await context.runtime.update_resources(container.id, wanted)
+    await context.runtime.update_pod(after)
+
+
+def _wider(one: PodCgroup, other: PodCgroup) -> PodCgroup:
+    """Limits that both fit into; 0 is none."""
+    quota, memory = (one.cpu_quota_us, other.cpu_quota_us), (one.memory_limit_bytes, other.memory_limit_bytes)
+    return replace(
+        other,
+        cpu_shares=max(one.cpu_shares, other.cpu_shares),
+        cpu_quota_us=max(quota) if all(quota) else 0,
+        memory_limit_bytes=max(memory) if all(memory) else 0,
+    )
 
 
 def _restart_wanted(spec: Object, granted: Object, in_force: Object) -> bool:
@@ -178,6 +197,20 @@ def _lowered_memory(granted: Object, in_force: Object) -> int:
 def _resizable(pod: Object) -> Iterator[Object]:
     yield from podspec.containers(pod)
     yield from (spec for spec in podspec.init_containers(pod) if podspec.is_sidecar(spec))
+
+
+def _with(pod: Object, resources: Mapping[str, Object]) -> Object:
+    """The pod with other resources of the containers that are named."""
+    spec = dict(pod["spec"])
+    for field in ("initContainers", "containers"):
+        if field in spec:
+            spec[field] = [
+                {**container, "resources": resources[container["name"]]}
+                if container["name"] in resources
+                else container
+                for container in spec[field]
+            ]
+    return {**pod, "spec": spec}
 
 
 def _wanted(pod: Object) -> dict[str, Object]:

@@ -328,10 +328,9 @@ class PodWorker:
     async def _resize(self, container_id: str) -> None:
         container = self.seen.find(container_id)
         assert container is not None
-        pod, in_force = self._resizing.granted_pod(self.pod), self._resizing.in_force[container_id]
         try:
-            await resizing.actuate(self.context, pod, container, in_force)
-        except RuntimeFailure as error:
+            await resizing.actuate(self.context, self.pod, self._resizing, container)
+        except (RuntimeFailure, OSError) as error:
             self._record(self._resizing.failed(self.pod, str(error)))
             raise
         self._resizing.done(container)
