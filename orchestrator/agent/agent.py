@@ -17,6 +17,7 @@ from orchestrator.agent.containers import settings as containersettings
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.containers.settings import ContainerSettings
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
+from orchestrator.agent.eviction.housekeeping import Housekeeping
 from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.node import hostfacts
@@ -107,6 +108,7 @@ class Agent:
         self._before_stop = before_stop
         self._supervisor = Supervisor(f"agent/{settings.node_name}", clock)
         self._prober: Prober | None = None
+        self._housekeeping: Housekeeping | None = None
         self.manager: PodManager | None = None
         self.stats = Collector(self._runtime, self.workers, settings.directory, clock, self._supervisor)
         self.ready = False
@@ -201,6 +203,11 @@ class Agent:
         context.admission.append(partial(_settings_refusal, context.containers))
         self.reporter.on_address = partial(_move, context)
         self.manager = await self._pods(context)
+        if not settings.simulated:
+            self._housekeeping = Housekeeping(
+                settings.kubelet, settings.directory, context, self.stats, self.reporter, self.workers
+            )
+            await self._housekeeping.start()
         await self.manager.start()
 
     async def _pods(self, context: Context) -> PodManager:
@@ -238,6 +245,8 @@ class Agent:
         self.ready = False
         self._feed.close()
         await self._supervisor.stop()
+        if self._housekeeping is not None:
+            self._housekeeping.close()
         if self._prober is not None:
             await self._prober.close()
 

@@ -455,6 +455,11 @@ class ContainerdRuntime:
     async def list_images(self) -> list[Image]:
         return await self._images.all()
 
+    async def images_in_use(self) -> frozenset[str]:
+        """The namespace is ours alone, and so are its containers."""
+        found = (record.get("labels", {}).get(specs.IMAGE_ID, "") for record in await self._records())
+        return frozenset(found) - {""}
+
     async def remove_image(self, image_id: str) -> None:
         await self._images.remove(image_id)
 

@@ -444,6 +444,9 @@ class DockerRuntime:
     async def list_images(self) -> list[Image]:
         return await self._images.list()
 
+    async def images_in_use(self) -> frozenset[str]:
+        return await self._images.in_use()
+
     async def remove_image(self, image_id: str) -> None:
         await self._images.remove(image_id)
 

@@ -56,6 +56,11 @@ class DockerImages:
         """Images as one call lists them; the user of each is known only to `find`."""
         return [_image(row) for row in await self._engine.call("GET", "images/json")]
 
+    async def in_use(self) -> frozenset[str]:
+        """Of every container of the engine, also of those that are none of ours."""
+        rows = await self._engine.call("GET", "containers/json", params={"all": 1})
+        return frozenset(row["ImageID"] for row in rows)
+
     async def load(self, archive: bytes) -> None:
         """Take in an archive in `docker save` format."""
         await self._engine.call(

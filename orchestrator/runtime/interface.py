@@ -372,6 +372,9 @@ class Runtime(Protocol):
 
     async def remove_image(self, image_id: str) -> None: ...
 
+    async def images_in_use(self) -> frozenset[str]:
+        """Ids of the images that containers were made from, whoever made them and whether they run or not."""
+
     async def stats(self, container_id: str) -> Stats | None:
         """Usage now, or None when it does not run."""
 

@@ -332,6 +332,9 @@ class SimulatedRuntime:
     async def unmount_image(self, target: str) -> None:
         return None
 
+    async def images_in_use(self) -> frozenset[str]:
+        return frozenset(running.facts.image_id for running in self._containers.values())
+
     async def remove_image(self, image_id: str) -> None:
         self._images = {name: image for name, image in self._images.items() if image.id != image_id}
 

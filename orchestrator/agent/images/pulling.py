@@ -100,7 +100,7 @@ class Images:
         self._clock = clock
         self._supervisor = supervisor
         self._on_change = on_change
-        self._records = records or PullRecords()
+        self.records = records or PullRecords()
         self._node_logins = node_logins
         self._pulls: dict[_Key, _Pull] = {}
         self._backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
@@ -143,7 +143,7 @@ class Images:
         except RuntimeFailure as error:
             text = f'Failed to inspect image "{reference}": {error}'
             return Failed("ImageInspectError", text, self._clock.now_s() + BACKOFF_INITIAL_S)
-        allowed = image is not None and self._records.may_use(reference, image.id, shown)
+        allowed = image is not None and self.records.may_use(reference, image.id, shown)
         if image is not None and allowed:
             self._pulls.pop(key, None)
             self._backoff.reset(_name(key))
@@ -226,7 +226,7 @@ class Images:
             except RuntimeFailure as error:
                 last = last or error
             else:
-                await self._records.pulled(reference, image.id, used)
+                await self.records.pulled(reference, image.id, used)
                 return image
         assert last is not None
         raise last
