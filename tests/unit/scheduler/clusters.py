@@ -271,11 +271,11 @@ class Maker:
 class Both:
     """One cluster, told to both sides."""
 
-    def __init__(self, rng, off=""):
+    def __init__(self, rng):
         self.rng, self.make = rng, Maker(rng)
         self.world = oracle.World(namespaces=dict(NAMESPACES), classes=CLASSES, companions=companions)
         self.columns = Columns()
-        plugins = plugins_of(Profile(disabled=frozenset((off,))), selector_of)
+        plugins = plugins_of(Profile(), selector_of)
         self.decider = Decider(self.columns, rng, plugins)
         for name, found in NAMESPACES.items():
             self.columns.counts.set_namespace(name, found)

@@ -593,11 +593,11 @@ SCORES = {
 }  # fmt: skip
 
 
-def fitting(world, pod, without=""):
+def fitting(world, pod):
     return {
         name: node
         for name, node in world.nodes.items()
-        if all(rule(world, pod, node) for plugin, rule in FILTERS.items() if plugin != without)
+        if all(rule(world, pod, node) for rule in FILTERS.values())
     }
 
 
@@ -611,9 +611,29 @@ def parts(world, pod, nodes):
     }
 
 
-def best(world, pod, without=""):
-    """The set of best nodes, as if there were no plugin `without`."""
-    nodes = fitting(world, pod, without)
+def best(world, pod):
+    """The set of best nodes."""
+    return _best(world, pod, fitting(world, pod))
+
+
+def deciding(world, pod):
+    """The plugins without which other nodes would be the best."""
+    verdicts = {
+        p: {n for n, node in world.nodes.items() if rule(world, pod, node)} for p, rule in FILTERS.items()
+    }
+    every = set.intersection(*verdicts.values())
+    chosen = _best(world, pod, {name: world.nodes[name] for name in every})
+    found = set()
+    for plugin in {*FILTERS, *SCORES}:
+        names = set.intersection(*(fits for other, fits in verdicts.items() if other != plugin))
+        if names == every and plugin not in SCORES:
+            continue
+        if _best(world, pod, {name: world.nodes[name] for name in names}, plugin) != chosen:
+            found.add(plugin)
+    return found
+
+
+def _best(world, pod, nodes, without=""):
     kept = {plugin: WEIGHTS[plugin] for plugin in SCORES if plugin != without}
     scores = [(weight, SCORES[plugin](world, pod, nodes)) for plugin, weight in kept.items() if nodes]
     totals = {name: sum(weight * found[name] for weight, found in scores) for name in nodes}
