@@ -1,7 +1,9 @@
 """Streams of execs over FIFOs, and of attaches through the keeper.
 
 An exec's FIFOs are ours: its shim opens the other ends when it starts the process and closes them when that has
-ended. A FIFO without a writer reads as ended, so nothing is read before the kernel says that there is something.
+ended. A FIFO without a writer reads as ended, so nothing is read before the kernel says that there is something. A
+process whose output nobody reads would hang on a full pipe for ever: one whose client has gone is handed on to
+`abandon`, which reads on (see `containerd_tasks`).
 """
 
 import asyncio
@@ -125,7 +127,11 @@ class FifoStreams:
         close_stdin: Callable[[], Awaitable[None]],
         resize: Callable[[int, int], Awaitable[None]],
         wait: Callable[[], Awaitable[int]],
+        abandon: Callable[["FifoStreams"], bool],
     ) -> None:
+        """`abandon` takes over what is closed before its end; False tells that it has ended."""
+        self._abandon = abandon
+        self._closed = False
         self._fifos = fifos
         self._close_stdin = close_stdin
         self._resize = resize
@@ -190,10 +196,18 @@ class FifoStreams:
         return await self._wait()
 
     async def close(self) -> None:
-        for descriptor in list(self._readers):
-            self._drop(descriptor)
+        if self._closed:
+            return
+        self._closed = True
         if self._input is not None:
             self._input.close()
+        if not self._readers or not self._abandon(self):
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the pipes."""
+        for descriptor in list(self._readers):
+            self._drop(descriptor)
         self._wake.set()
         self._fifos.remove()
 

@@ -18,6 +18,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime import cgroups
 from orchestrator.runtime import containerd_specs as specs
+from orchestrator.runtime.abandoned import outlive
 from orchestrator.runtime.containerd_api import (
     OPTIONS_TYPE,
     PROCESS_TYPE,
@@ -265,7 +266,16 @@ class Tasks:
         async def wait() -> int:
             return await asyncio.shield(ended)
 
-        streams = FifoStreams(fifos, self._clock, close_stdin=close_stdin, resize=resize, wait=wait)
+        def abandon(streams: FifoStreams) -> bool:
+            if not begun or ended.done():
+                return False
+            self._supervisor.spawn(f"abandoned/{exec_id}", self._outlive(where, streams, tty=tty))
+            return True
+
+        begun: list[bool] = []
+        streams = FifoStreams(
+            fifos, self._clock, close_stdin=close_stdin, resize=resize, wait=wait, abandon=abandon
+        )
         pipes = {"stdin": fifos.stdin, "stdout": fifos.stdout, "stderr": fifos.stderr}
         request = {**where, **pipes, "terminal": tty, "spec": self._api.any(PROCESS_TYPE, process)}
         try:
@@ -278,7 +288,18 @@ class Tasks:
                 raise RuntimeFailure(f"container {container_id} is not running") from error
             raise
         self._supervisor.spawn(f"exec/{exec_id}", self._reap(where, ended))
+        begun.append(True)
         return exec_id, streams
+
+    async def _outlive(self, where: Mapping[str, str], streams: FifoStreams, *, tty: bool) -> None:
+        async def send(number: signal.Signals) -> None:
+            await self.kill(where["container_id"], number, where["exec_id"])
+
+        try:
+            await self._forgiving("close_io", {**where, "stdin": True})
+            await outlive(streams.read, send, tty=tty)
+        finally:
+            streams.release()
 
     async def _reap(self, where: Mapping[str, Any], ended: asyncio.Future[int]) -> None:
         try:

@@ -21,6 +21,7 @@ from orchestrator.base import mounting
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime import cgroups, containerd_users, docker_logs, docker_specs, imagemounts, oom, pause
+from orchestrator.runtime.abandoned import outlive
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
 from orchestrator.runtime.docker_streams import (
@@ -358,7 +359,19 @@ class DockerRuntime:
         async def wait() -> int:
             return await exec_result(self._engine, self._clock, exec_id)
 
-        return DockerStreams(connection, tty=tty, resize=resize, wait=wait)
+        def abandon(streams: DockerStreams) -> None:
+            self._supervisor.spawn(f"abandoned/{exec_id[:12]}", self._outlive(exec_id, streams, tty=tty))
+
+        return DockerStreams(connection, tty=tty, resize=resize, wait=wait, abandon=abandon)
+
+    async def _outlive(self, exec_id: str, streams: DockerStreams, *, tty: bool) -> None:
+        async def send(number: signal.Signals) -> None:
+            await self._signal_exec(exec_id, number)
+
+        try:
+            await outlive(streams.read, send, tty=tty)
+        finally:
+            await streams.close()
 
     async def _start_exec(
         self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool
@@ -385,13 +398,13 @@ class DockerRuntime:
                 output = await docker_logs.collect(Frames(reader), EXEC_SYNC_BYTES_MAX)
                 code = await exec_result(self._engine, self._clock, exec_id)
         except TimeoutError:
-            self._supervisor.spawn(f"kill-exec/{exec_id[:12]}", self._kill_exec(exec_id))
+            self._supervisor.spawn(f"kill-exec/{exec_id[:12]}", self._signal_exec(exec_id, signal.SIGKILL))
             raise TimeoutError(f"command {command[0]!r} timed out after {timeout_s:g} s") from None
         finally:
             writer.close()
         return code, output
 
-    async def _kill_exec(self, exec_id: str) -> None:
+    async def _signal_exec(self, exec_id: str, number: signal.Signals) -> None:
         """The engine has no call for it. A pid can be reused, so it is held while it is looked at again.
 
         The engine tells the pid only once the process has really started, which may be after its deadline.
@@ -407,7 +420,7 @@ class DockerRuntime:
             return
         try:
             if (await exec_state(self._engine, exec_id)).pid == pid:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(descriptor, number)
         except ProcessLookupError:
             return
         finally:

@@ -69,19 +69,28 @@ class DockerStreams:
         tty: bool,
         resize: Callable[[int, int], Awaitable[None]],
         wait: Callable[[], Awaitable[int]],
+        abandon: Callable[["DockerStreams"], None] | None = None,
     ) -> None:
+        """`abandon` takes over what is closed before its output has ended."""
         self._reader, self._writer = connection
+        self._abandon = abandon
         self._frames = None if tty else Frames(self._reader)
         self._resize = resize
         self._wait = wait
 
     async def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
         try:
-            if self._frames is not None:
-                return await self._frames.next()
-            data = await self._reader.read(READ_BYTES_MAX)
+            piece = await self._next()
         except ConnectionError as error:
             raise RuntimeUnavailable(f"the Docker engine broke off: {error}") from error
+        if piece is None:
+            self._abandon = None
+        return piece
+
+    async def _next(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+        if self._frames is not None:
+            return await self._frames.next()
+        data = await self._reader.read(READ_BYTES_MAX)
         return ("stdout", data) if data else None
 
     async def write(self, data: bytes) -> None:
@@ -107,6 +116,11 @@ class DockerStreams:
         return await self._wait()
 
     async def close(self) -> None:
+        abandon, self._abandon = self._abandon, None
+        if abandon is not None:
+            await self.close_stdin()
+            abandon(self)
+            return
         self._writer.close()
         try:
             await self._writer.wait_closed()

@@ -330,6 +330,33 @@ async def test_an_exec_that_timed_out_is_killed(real_pod: Pod, supervisor: Super
             pass
 
 
+@pytest.mark.parametrize(
+    ("command", "tty"),
+    [("sleep 4322", True), ("yes 4322", False), ("yes 4322 >&2", False)],
+)
+async def test_an_exec_whose_client_has_gone_does_not_stay(real_pod: Pod, command: str, tty: bool) -> None:
+    """A shut terminal hangs up, a pipe without a reader breaks; other processes are not touched."""
+    runtime, container_id = real_pod.runtime, await real_pod.run("sleep", "infinity")
+    streams = await runtime.exec(container_id, ["sh", "-c", f"exec {command}"], stdin=True, tty=tty)
+    if not tty:
+        assert await streams.read() is not None
+    await streams.close()
+    async with asyncio.timeout(20):
+        while b"4322" in (await runtime.exec_sync(container_id, ["ps"], 20))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert b"sleep infinity" in (await runtime.exec_sync(container_id, ["ps"], 20))[1]
+
+
+async def test_a_silent_exec_goes_on_without_its_client(real_pod: Pod) -> None:
+    runtime, container_id = real_pod.runtime, await real_pod.run("sleep", "infinity")
+    script = "cat > /dev/null; sleep 1; touch /tmp/done"
+    streams = await runtime.exec(container_id, ["sh", "-c", script], stdin=True, tty=False)
+    await streams.close()
+    async with asyncio.timeout(20):
+        while (await runtime.exec_sync(container_id, ["test", "-e", "/tmp/done"], 20))[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 async def test_exec_streams_both_ways_until_stdin_ends(runtime: Runtime, pod: Pod) -> None:
     container_id = await pod.run(*FOREVER)
     streams = await runtime.exec(container_id, ["cat"], stdin=True, tty=False)
