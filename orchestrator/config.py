@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.agent import settings as node
 from orchestrator.agent.eviction import thresholds
+from orchestrator.agent.node.stages import Stage, stages
 from orchestrator.base.errors import StartupError
 from orchestrator.store.settings import LogSettings
 
@@ -47,6 +48,9 @@ class Config:
     """Taints that a new node gets, `key=value:Effect`."""
     static_pod_path: str = ""
     """Directory, or file, of pods that the node runs by itself; empty for none."""
+    shutdown_grace_period: int = 0
+    shutdown_grace_period_critical_pods: int = 0
+    """How long a shutdown of the host waits for pods, and the part of it that critical pods have; 0 does not wait."""
     max_pods: int = _KUBELET.max_pods
     kube_reserved: tuple[str, ...] = ()
     system_reserved: tuple[str, ...] = ()
@@ -147,8 +151,17 @@ class Config:
             history_memory_bytes=self.store_history_memory_bytes,
         )
 
+    def shutdown_stages(self) -> tuple[Stage, ...]:
+        """In which order pods stop before the host goes down; none for not at all."""
+        return stages(self.shutdown_grace_period, self.shutdown_grace_period_critical_pods)
+
     def kubelet_settings(self) -> node.KubeletSettings:
         """What the settings say about this host's node. Raises `StartupError` for one that can't be used."""
+        if not 0 <= self.shutdown_grace_period_critical_pods <= self.shutdown_grace_period:
+            raise StartupError(
+                f"shutdown_grace_period_critical_pods is {self.shutdown_grace_period_critical_pods}.",
+                f"Give seconds from 0 to shutdown_grace_period, which is {self.shutdown_grace_period}.",
+            )
         if self.max_pods < 1:
             raise StartupError(f"max_pods is {self.max_pods}.", "Give a number above 0.")
         return node.KubeletSettings(

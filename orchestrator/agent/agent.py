@@ -25,6 +25,8 @@ from orchestrator.agent.node.addresses import FollowedAddress
 from orchestrator.agent.node.capacity import allocatable, capacity
 from orchestrator.agent.node.hostfacts import HostFacts
 from orchestrator.agent.node.reporter import NodeReporter, NodeSettings
+from orchestrator.agent.node.shutdown import Holder, Shutdown
+from orchestrator.agent.node.stages import Stage
 from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.manager import PodManager
@@ -76,6 +78,9 @@ class AgentSettings:
     """Follows the host's address; None keeps to `node_ip`."""
     static: StaticSettings | None = None
     """The node's own pods; None for a node that only has the API's."""
+    stages: tuple[Stage, ...] = ()
+    holder: Holder | None = None
+    """In which order pods stop before the host goes down, and who delays that meanwhile."""
     simulated: bool = False
     """Pods get no files and no probes: there is nothing behind their addresses."""
 
@@ -202,6 +207,7 @@ class Agent:
         )
         context.admission.append(partial(_settings_refusal, context.containers))
         self.reporter.on_address = partial(_move, context)
+        self._follow_shutdown(context)
         self.manager = await self._pods(context)
         if not settings.simulated:
             self._housekeeping = Housekeeping(
@@ -209,6 +215,15 @@ class Agent:
             )
             await self._housekeeping.start()
         await self.manager.start()
+
+    def _follow_shutdown(self, context: Context) -> None:
+        holder, stages = self._settings.holder, self._settings.stages
+        if holder is None or not stages:
+            return
+        name = context.facts.name
+        shutdown = Shutdown(name, stages, holder, self.reporter, self.workers, self._recorder, self._clock)
+        context.admission.append(shutdown.refuse)
+        self._supervisor.serve("shutdown", shutdown.run)
 
     async def _pods(self, context: Context) -> PodManager:
         """The manager of the API's pods and the node's own."""

@@ -14,6 +14,7 @@ from orchestrator.agent.api.access import Gate
 from orchestrator.agent.api.routes import AgentApi
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.node.addresses import FollowedAddress, source_of_default_route
+from orchestrator.agent.node.logind import Logind
 from orchestrator.agent.pods.feed import NODE_INDEX, PodFeeds, node_index
 from orchestrator.agent.simulated import AddressesOnly
 from orchestrator.agent.static.pods import StaticSettings
@@ -105,6 +106,8 @@ class Nodes:
             kubelet=config.kubelet_settings(),
             address=FollowedAddress(config.node_ip, source_of_default_route if followed else None),
             static=self._static_pods(),
+            stages=config.shutdown_stages(),
+            holder=self._logind(),
             simulated=not real,
         )
         gate = Gate(
@@ -117,6 +120,16 @@ class Nodes:
         self._stack.push_async_callback(listener.close)
         self._stack.push_async_callback(agent.stop)
         await agent.start()
+
+    def _logind(self) -> Logind | None:
+        if not self._config.shutdown_grace_period:
+            return None
+        if not Logind.present():
+            log.warning("no systemd-logind here: a shutdown of the host will not wait for pods")
+            return None
+        logind = Logind(self._instance, self._clock)
+        self._stack.push_async_callback(logind.close)
+        return logind
 
     def _static_pods(self) -> StaticSettings:
         path = self._config.static_pod_path

@@ -156,7 +156,9 @@ class StaticPods:
         mirror = self._shown().get(name_of(pod))
         if mirror is not None and _mirrors(mirror):
             before = mirror.object
-            if before["metadata"]["annotations"][MIRROR] == pod["metadata"]["uid"] and before.get("status"):
+            same = before["metadata"]["annotations"][MIRROR] == pod["metadata"]["uid"]
+            # One that a shutdown ended begins anew; one that ended by itself is known by its containers.
+            if same and (before.get("status") or {}).get("phase") in ("Pending", "Running"):
                 return {**pod, "status": before["status"]}
         return pod
 
