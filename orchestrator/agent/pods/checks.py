@@ -74,7 +74,7 @@ class Checker:
                 if "grpc" in probe:
                     return await _grpc(pod_ip, probe["grpc"], timeout_s)
         except TimeoutError:
-            return Outcome("failure", f"probe timed out after {timeout_s:g}s")
+            return _timed_out(probe, timeout_s)
         except (ValueError, RuntimeFailure) as error:
             return Outcome("unknown", str(error))
         return Outcome("unknown", f"missing probe handler for {spec['name']}")
@@ -83,8 +83,7 @@ class Checker:
         try:
             code, output = await self._runtime.exec_sync(container.id, command, timeout_s)
         except TimeoutError:
-            said = shlex.join(command)
-            return Outcome("failure", f'command timed out: "{said}" timed out after {timeout_s:g}s')
+            return _timed_out({"exec": {"command": command}}, timeout_s)
         return Outcome("success" if code == 0 else "failure", output[:BODY_MAX].decode(errors="replace"))
 
     async def _http(self, spec: Object, pod_ip: str, action: Object, timeout_s: float) -> Outcome:
@@ -128,6 +127,13 @@ class Checker:
                 skip_auto_headers=("User-Agent", "Accept"),
             )
         return self._session
+
+
+def _timed_out(probe: Object, timeout_s: float) -> Outcome:
+    if "exec" in probe:
+        said = shlex.join(probe["exec"].get("command") or ())
+        return Outcome("failure", f'command timed out: "{said}" timed out after {timeout_s:g}s')
+    return Outcome("failure", f"probe timed out after {timeout_s:g}s")
 
 
 def _judged(status: int, body: bytes) -> Outcome:

@@ -66,13 +66,14 @@ def _container_status(pod: Object, spec: Object, facts: Facts, *, init: bool) ->
     probe = facts.probed.get(container.id, Probed()) if container is not None and running else Probed()
     state, last = _states(pod, spec, facts, container, init=init)
     once = init and not podspec.is_sidecar(spec)
+    counts = not podspec.is_ephemeral(pod, spec["name"])
     status: Object = {
         "name": spec["name"],
         "image": spec["image"],
         "imageID": container.image_id if container else "",
         "restartCount": container.attempt if container else 0,
-        "ready": _ready(container, probe, once=once),
-        "started": running and probe.started and not once,
+        "ready": counts and _ready(container, probe, once=once),
+        "started": counts and running and probe.started and not once,
         "state": state,
         "lastState": last,
     }

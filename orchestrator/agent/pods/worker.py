@@ -24,7 +24,7 @@ from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.operations import Hold, Operations, shortened
 from orchestrator.agent.pods.plan import FOREVER, Operation, Situation, StartContainer, StopPod, Wait, plan
 from orchestrator.agent.pods.resizing import Resizing, Told
-from orchestrator.agent.pods.status import pod_status
+from orchestrator.agent.pods.status import DEADLINE, pod_status
 from orchestrator.agent.pods.termination import Termination
 from orchestrator.api.errors import ApiError, Conflict, NotFound
 from orchestrator.api.item import Object
@@ -187,7 +187,10 @@ class PodWorker:
         while not self.gone:
             self._wake.clear()
             self._urgent.clear()
-            wait = await self._step()
+            with self.context.meters.sync("kill" if self._leave.is_set() else self._start.kind):
+                wait = await self._step()
+            if self.seen.running():
+                self._start.ran()
             if not self.gone:
                 await self._rest(wait)
 
@@ -306,6 +309,7 @@ class PodWorker:
             case planning.ResizeContainer(container_id):
                 await self._resize(container_id)
             case StopPod(remove):
+                self._tell_deadline()
                 await self._stop(remove=remove)
 
     async def _start(self, operation: StartContainer) -> None:
@@ -334,6 +338,12 @@ class PodWorker:
             self._record(self._resizing.failed(self.pod, str(error)))
             raise
         self._resizing.done(container)
+
+    def _tell_deadline(self) -> None:
+        """The event of a pod whose time is over."""
+        over = planning.deadline_passed(self.pod, self.context.clock.now_s())
+        if over and not podspec.is_deleting(self.pod) and not podspec.is_finished(self.pod):
+            self._record(Told("Normal", *DEADLINE))
 
     # Ending
 
@@ -367,7 +377,8 @@ class PodWorker:
                 if not stopping.done():
                     with contextlib.suppress(*FAILURES):
                         await self._look()
-                        await self._tell()
+                        if self.seen.running():
+                            await self._tell()
         finally:
             stopping.cancel()
         self._doubtful.update(container.id for container in running)

@@ -43,7 +43,9 @@ def validate_pod_status(new: Object, old: Object) -> list[Cause]:
 def _validate_transitions(
     status: Object, before: Object, field: str, spec: Object, containers: str
 ) -> list[Cause]:
-    """Where no policy restarts a container, terminated stays terminated."""
+    """Where no policy restarts a container, terminated stays terminated; a rule may restart all of them."""
+    if containers and _may_restart_all(spec):
+        return []
     now = {entry.get("name"): entry.get("state") or {} for entry in status.get(field) or ()}
     held = {container.get("name"): container for container in spec.get(containers) or ()}
     found = []
@@ -56,6 +58,12 @@ def _validate_transitions(
         text = "may not be transitioned to non-terminated state"
         found.append(causes.forbidden(f"status.{field}[{at}].state", text))
     return found
+
+
+def _may_restart_all(spec: Object) -> bool:
+    everyone = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    rules = (rule for container in everyone for rule in container.get("restartPolicyRules") or ())
+    return any(rule.get("action") == "RestartAllContainers" for rule in rules)
 
 
 def _restarts(container: Object, spec: Object, ended: Object) -> bool:
