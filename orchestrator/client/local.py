@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from orchestrator.api.access import Attributes, Authorizer, Identity, selected_name
-from orchestrator.api.errors import BadRequest, MethodNotAllowed
+from orchestrator.api.errors import ApiError, BadRequest, MethodNotAllowed
 from orchestrator.api.item import Object
 from orchestrator.api.options import DeleteOptions, ListOptions, WatchOptions, WriteOptions
 from orchestrator.api.resources import BINDINGS, PODS, Resource
@@ -143,6 +143,12 @@ class LocalClient:
     ) -> None:
         await self._authorize("deletecollection", resource, namespace)
         await self._registry.delete_collection(resource, namespace, options, selection, self.identity)
+
+    async def bind_many(self, bindings: builtins.list[Object]) -> builtins.list[ApiError | None]:
+        """Create the bindings of many pods in one write; what went wrong with each, or None."""
+        for namespace in {binding["metadata"]["namespace"] for binding in bindings}:
+            await self._authorize("create", PODS, namespace, "", "binding")
+        return await self._registry.subresources.bind_many(bindings, self._options, self.identity)
 
     async def _post(
         self, resource: Resource, subresource: str, namespace: str, name: str, obj: Object

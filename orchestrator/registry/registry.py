@@ -63,7 +63,7 @@ class Registry:
         table.on_change(self._writer.rows_changed)
         self._indexes = Indexes(self._storage, clock)
         self._watches = Watches(self._storage, self._indexes, clock, rng, self._apart)
-        self.subresources = Subresources(self._storage, self._writer, self.views, clock)
+        self.subresources = Subresources(self._storage, self._writer, self.views, admission, clock)
         self.virtual = VirtualObjects()
 
     async def close(self) -> None:

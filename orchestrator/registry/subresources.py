@@ -6,6 +6,7 @@ writes through the `Writer`, so admission sees them and the store decides their 
 
 from typing import Any
 
+from orchestrator.admission.chain import AdmissionChain
 from orchestrator.api.access import Identity
 from orchestrator.api.conversion import Views
 from orchestrator.api.errors import ApiError, BadRequest, Cause, Conflict, invalid, not_found
@@ -15,6 +16,7 @@ from orchestrator.api.resources import NAMESPACES, PODS, Resource
 from orchestrator.api.selectors import Selector, from_label_selector, from_set
 from orchestrator.api.times import timestamp
 from orchestrator.base.clock import Clock
+from orchestrator.registry.bindings import Bindings
 from orchestrator.registry.custom_scale import Paths, custom_scale, with_replicas
 from orchestrator.registry.eviction import Evictions
 from orchestrator.registry.patching import Patch
@@ -29,12 +31,15 @@ _REPLICAS_MAX = 2**31 - 1
 class Subresources:
     """The verbs of these subresources."""
 
-    def __init__(self, storage: Storage, writer: Writer, views: Views, clock: Clock) -> None:
+    def __init__(
+        self, storage: Storage, writer: Writer, views: Views, admission: AdmissionChain, clock: Clock
+    ) -> None:
         self._storage = storage
         self._views = views
         self._writer = writer
         self._clock = clock
         self._evictions = Evictions(storage, writer, clock)
+        self._bindings = Bindings(storage, admission, _assigned, clock)
 
     # ── pods/binding ────────────────────────────────────────────────────────────────────────────────────
 
@@ -59,6 +64,17 @@ class Subresources:
 
         where = Target(PODS, namespace, name, options, identity, "binding")
         return await self._writer.modify(where, assigned, rules=False)
+
+    async def bind_many(
+        self, bindings: list[Object], options: WriteOptions, identity: Identity
+    ) -> list[ApiError | None]:
+        """The same for many pods, each with `metadata.namespace`, in one write; what went wrong with each."""
+
+        async def single(binding: Object) -> object:
+            metadata = binding["metadata"]
+            return await self.bind(metadata["namespace"], metadata["name"], binding, options, identity)
+
+        return await self._bindings.bind(bindings, identity, single)
 
     # ── pods/eviction ───────────────────────────────────────────────────────────────────────────────────
 

@@ -151,15 +151,15 @@ async def test_waiting_pods_cause_no_writes(world):
 
 async def test_a_failed_binding_frees_the_room_and_is_tried_again(world):
     await world.node("n1", cpu="1")
-    create, failures = world.client.create, []
+    bind, failures = world.client.bind_many, []
 
-    async def refuse(resource, *args, **options):
-        if options.get("subresource") == "binding" and not failures:
-            failures.append(args)
+    async def refuse(bindings):
+        if not failures:
+            failures.append(bindings)
             raise InternalError("no")
-        return await create(resource, *args, **options)
+        return await bind(bindings)
 
-    world.client.create = refuse
+    world.client.bind_many = refuse
     await world.pod("a", cpu="900m")
     assert await world.place("a") is None
     assert not world.scheduler.columns.placed
