@@ -16,6 +16,8 @@ from orchestrator.agent.node.stages import Stage, stages
 from orchestrator.base.errors import StartupError
 from orchestrator.store.settings import LogSettings
 
+DATA_DIR = Path("/var/lib/orchestrator")
+DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 DEFAULT_CONFIG_FILE = Path("/etc/orchestrator/config.toml")
 
 
@@ -28,7 +30,7 @@ _KUBELET = node.KubeletSettings()
 class Config:
     """Settings of one server with its agent. Durations in seconds, sizes in bytes."""
 
-    data_dir: Path = Path("/var/lib/orchestrator")
+    data_dir: Path = DATA_DIR
     run_dir: Path = Path("/run/orchestrator")
     bind: str = "0.0.0.0"
     port: int = 6443
@@ -42,6 +44,9 @@ class Config:
     agent_port: int = 10250
     local_path_dir: str = ""
     """Where volumes of the class `local-path` lie; empty takes `volumes` in `data_dir`."""
+    device_plugin_dir: str = ""
+    """Where device plugins register; empty takes `/var/lib/kubelet/device-plugins`, or `device-plugins` in a
+    `data_dir` that is not the default one."""
     node_labels: tuple[str, ...] = ()
     """Further labels of the node, `key=value`."""
     register_taints: tuple[str, ...] = ()
@@ -70,6 +75,8 @@ class Config:
     max_parallel_image_pulls: int = _IMAGES.pulls_max
     image_pull_credentials_verification: str = _IMAGES.verify
     image_pull_credentials_allowlist: tuple[str, ...] = ()
+    scheduler_config: str = ""
+    """Path of a KubeSchedulerConfiguration (YAML): profiles of the scheduler; empty for the default one."""
     no_agent: bool = False
     simulated_nodes: int = 0
     runtime: str = "auto"
@@ -140,6 +147,14 @@ class Config:
     def volumes_dir(self) -> Path:
         """Where this host's volumes of the class `local-path` lie, from the root on."""
         return Path(self.local_path_dir or self.data_dir / "volumes").absolute()
+
+    def device_plugins(self) -> Path:
+        """Where device plugins find us: the usual place, unless this is not the host's main instance."""
+        if self.device_plugin_dir:
+            return Path(self.device_plugin_dir).absolute()
+        if self.data_dir == DATA_DIR:
+            return DEVICE_PLUGINS
+        return (self.data_dir / "device-plugins").absolute()
 
     def log_settings(self) -> LogSettings:
         """What the settings that begin with `store_` say. Raises `StartupError` for one out of bounds."""

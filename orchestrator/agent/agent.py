@@ -5,18 +5,20 @@ Starts in the order of the data: registration, pod network (once the node has it
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import structlog
 
+from orchestrator.agent import podspec
 from orchestrator.agent.containers import admit
 from orchestrator.agent.containers import settings as containersettings
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.containers.settings import ContainerSettings
 from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolumes, Recorder, ServiceSource
+from orchestrator.agent.devices.manager import DeviceManager
 from orchestrator.agent.eviction.housekeeping import Housekeeping
 from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.pulling import Images
@@ -76,6 +78,8 @@ class AgentSettings:
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     address: FollowedAddress | None = None
     """Follows the host's address; None keeps to `node_ip`."""
+    device_plugins: Path | None = None
+    """Where device plugins register; None takes none."""
     static: StaticSettings | None = None
     """The node's own pods; None for a node that only has the API's."""
     stages: tuple[Stage, ...] = ()
@@ -113,6 +117,7 @@ class Agent:
         self._before_stop = before_stop
         self._supervisor = Supervisor(f"agent/{settings.node_name}", clock)
         self._prober: Prober | None = None
+        self._devices: DeviceManager | None = None
         self._housekeeping: Housekeeping | None = None
         self.manager: PodManager | None = None
         self.stats = Collector(self._runtime, self.workers, settings.directory, clock, self._supervisor)
@@ -206,6 +211,7 @@ class Agent:
             containers=self._containers(),
         )
         context.admission.append(partial(_settings_refusal, context.containers))
+        await self._start_devices(context)
         self.reporter.on_address = partial(_move, context)
         self._follow_shutdown(context)
         self.manager = await self._pods(context)
@@ -237,6 +243,31 @@ class Agent:
         await own.start(self._supervisor)
         return manager
 
+    async def _start_devices(self, context: Context) -> None:
+        """Take device plugins; a directory where that can't be done costs the devices, not the node."""
+        directory = self._settings.device_plugins
+        if directory is None:
+            return
+        devices = DeviceManager(directory, self._supervisor, self._holders, self._devices_changed)
+        try:
+            await devices.start()
+        except OSError as error:
+            log.warning("no device plugins", directory=str(directory), error=str(error))
+            return
+        self._devices = context.devices = devices
+        context.admission.append(partial(_devices_refusal, devices))
+        self.reporter.extended = devices.totals
+
+    def _holders(self) -> set[str]:
+        """Pods that keep their devices."""
+        return {worker.uid for worker in self.workers() if not podspec.is_finished(worker.pod)}
+
+    def _devices_changed(self, uids: Collection[str]) -> None:
+        for uid in uids:
+            if self.manager is not None and (worker := self.manager.worker(uid)):
+                worker.wake()
+        self._supervisor.spawn("devices", self.reporter.report_now())
+
     def _containers(self) -> ContainerSettings:
         domain = self._settings.dns.domain
         if self._settings.simulated:
@@ -259,6 +290,8 @@ class Agent:
         """Stop working; containers, links and mounts stay as they are."""
         self.ready = False
         self._feed.close()
+        if self._devices is not None:
+            await self._devices.close()
         await self._supervisor.stop()
         if self._housekeeping is not None:
             self._housekeeping.close()
@@ -317,6 +350,11 @@ class Agent:
 def _settings_refusal(settings: ContainerSettings, pod: Object) -> Rejection | None:
     found = admit.refusal(pod, settings.abilities)
     return Rejection(found.reason, found.message) if found is not None else None
+
+
+def _devices_refusal(devices: DeviceManager, pod: Object) -> Rejection | None:
+    found = devices.refusal(pod)
+    return Rejection(*found) if found is not None else None
 
 
 def _move(context: Context, address: str) -> None:

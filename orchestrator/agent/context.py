@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.agent.containers.env import Fetch, PodFacts
 from orchestrator.agent.containers.settings import ContainerSettings
+from orchestrator.agent.devices.manager import DeviceManager
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.probes import Prober
@@ -96,6 +97,8 @@ class Context:
     admission: list[Refusal] = field(default_factory=list)
     """Who else has a say in whether the node takes a new pod, such as eviction under pressure."""
     containers: ContainerSettings = field(default_factory=ContainerSettings)
+    devices: DeviceManager | None = None
+    """None on a node without device plugins."""
 
     def pod_facts(self, pod_ip: str) -> PodFacts:
         return PodFacts(pod_ip, self.facts.ip, self.facts.name, self.facts.allocatable)

@@ -1,7 +1,7 @@
 """A pod's spec in the engine's terms: sandbox and container specifications. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.agent import podspec
@@ -9,6 +9,7 @@ from orchestrator.agent.containers import admit, naming
 from orchestrator.agent.containers import resources as amounts
 from orchestrator.agent.containers.env import ConfigError, expand
 from orchestrator.agent.containers.security import security
+from orchestrator.agent.devices.manager import Edits
 from orchestrator.agent.pods.observed import HASH
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import ContainerSpec, Device, Image, Mount, SandboxSpec
@@ -34,6 +35,16 @@ class Prepared:
     """The container whose processes an ephemeral one wants to see."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Kept with the container beside our own."""
+
+    def with_devices(self, edits: Edits) -> "Prepared":
+        """With what the container's devices add; its own variables win."""
+        return replace(
+            self,
+            env={**edits.env, **self.env},
+            mounts=[*self.mounts, *edits.mounts],
+            devices=[*self.devices, *edits.devices],
+            annotations={**self.annotations, **edits.annotations},
+        )
 
 
 def sandbox_spec(

@@ -108,6 +108,8 @@ class Operations:
                 return image
             prepared = await self._prepare(pod, container, pod_ip, attempt, image)
             prepared = replace(prepared, target_id=_target_id(container, seen))
+            if context.devices is not None:
+                prepared = prepared.with_devices(await context.devices.edits(pod, container))
             spec = translate.container_spec(pod, container, sandbox_id, attempt, prepared)
             await self._clear(seen, name)
             container_id = await context.runtime.create_container(spec)

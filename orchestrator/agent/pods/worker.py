@@ -471,6 +471,8 @@ class PodWorker:
             ending=self._verdict,
         )
         status = pod_status(self.pod, facts)
+        if context.devices is not None:
+            context.devices.add_health(self.uid, status)
         own = {*(condition["type"] for condition in status["conditions"]), *resizing.KINDS}
         others = (self.pod.get("status") or {}).get("conditions") or ()
         status["conditions"] += [condition for condition in others if condition["type"] not in own]

@@ -1,0 +1,1 @@
+"""Device plugins: devices of the host as resources of the node."""
