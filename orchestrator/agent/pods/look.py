@@ -4,6 +4,7 @@ Called by the pod's worker, which owns the `Observed` that is brought up to date
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
@@ -37,6 +38,11 @@ async def only(runtime: Runtime, pod_uid: str, ids: Iterable[str], seen: Observe
 
 async def _sandboxes(runtime: Runtime, pod_uid: str, seen: Observed) -> None:
     listed = [sandbox for sandbox in await runtime.list_sandboxes() if sandbox.pod_uid == pod_uid]
+    newest = seen.sandbox
+    if newest is not None and all(sandbox.id != newest.id for sandbox in listed):
+        # Somebody took it from the engine: it stays known, as ended, until the next one has taken its place or the
+        # pod ends, for only then its address is given back.
+        listed.append(replace(newest, running=False, netns_path=""))
     seen.sandboxes = sorted(listed, key=lambda sandbox: -sandbox.attempt)
 
 
@@ -54,5 +60,6 @@ async def last_words(context: Context, pod: Object, container: Container) -> str
     spec = podspec.find_container(pod, container.name) or {}
     if text or container.exit_code == 0 or spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
         return text
-    lines = [line.data async for line in context.runtime.logs(container.id, LogOptions(tail_lines=LOG_LINES))]
-    return b"\n".join(lines)[-LOG_BYTES:].decode(errors="replace")
+    logs = context.runtime.logs(container.id, LogOptions(tail_lines=LOG_LINES))
+    lines = [line.data + (b"" if line.partial else b"\n") async for line in logs]
+    return b"".join(lines)[-LOG_BYTES:].decode(errors="replace")
