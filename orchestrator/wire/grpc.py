@@ -51,7 +51,14 @@ class GrpcError(OrchestratorError):
 
 def preload() -> None:
     """Load the library now: it takes long, so have a thread do it. Loading twice is fine."""
+    _settle()
     import grpc.aio  # noqa: F401
+
+
+def _settle() -> None:
+    """The library reads these when it is loaded."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Failures are reported by us, once and in words.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Our children exec at once.
 
 
 class GrpcStream:
@@ -113,8 +120,7 @@ class GrpcClient:
         """Connects to nothing yet."""
         if not endpoints:
             raise ValueError("a gRPC client needs an endpoint")
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Failures are reported by us, once and in words.
-        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Our children exec at once.
+        _settle()
         self._endpoints = tuple(endpoints)
         self._tls = tls or TLS()
         self._channels: dict[str, grpc.aio.Channel] = {}

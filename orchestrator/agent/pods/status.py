@@ -25,6 +25,9 @@ STATUSES = (
 
 def pod_status(pod: Object, facts: Facts) -> Object:
     """The whole status that the agent owns; times of unchanged conditions are kept."""
+    if podspec.is_finished(pod) and not (facts.seen.sandboxes or facts.seen.containers):
+        # What is final, and of what nothing is left, stays as it is on record.
+        return {**pod["status"], "observedGeneration": pod["metadata"].get("generation", 1)}
     status = _head(pod, facts)
     if facts.rejection is not None:
         return {**status, **_rejected(pod, facts)}

@@ -139,3 +139,14 @@ async def test_room_is_free_as_soon_as_a_pod_has_ended(world: World) -> None:
 
 async def _is(world: World, name: str, phase: str) -> bool:
     return (await world.status(name)).get("phase") == phase
+
+
+async def test_a_refused_pod_stays_as_it_is_when_another_agent_comes(world: World) -> None:
+    agent = await world.agent()
+    await world.create("huge", container("app", resources={"requests": {"cpu": "4000"}}))
+    await world.until(lambda: _failed(world, "huge", "OutOfcpu"))
+    before = await world.status("huge")
+    await agent.stop()
+    await world.agent()
+    await world.calm()
+    assert await world.status("huge") == before
