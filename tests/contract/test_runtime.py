@@ -428,6 +428,23 @@ async def test_an_image_is_found_under_every_way_to_write_it(runtime: Runtime) -
     assert image.id in [listed.id for listed in await runtime.list_images()]
 
 
+async def test_the_files_of_an_image_are_a_volume_that_keeps_it(engine: Runtime, tmp_path: Path) -> None:
+    image, target = await engine.image(TAG), tmp_path / "image"
+    assert image is not None
+    target.mkdir()
+    for _ in range(2):
+        await engine.mount_image(image.id, str(target))
+    try:
+        assert await asyncio.to_thread((target / "etc/passwd").read_text) != ""
+        with pytest.raises(OSError, match="Read-only file system"):
+            await asyncio.to_thread((target / "new").touch)
+        assert await engine.list_containers() == [] and await engine.list_sandboxes() == []
+    finally:
+        for _ in range(2):
+            await engine.unmount_image(str(target))
+    assert list(target.iterdir()) == []
+
+
 async def test_an_image_that_is_not_here_is_none(runtime: Runtime) -> None:
     assert await runtime.image(MISSING) is None
 

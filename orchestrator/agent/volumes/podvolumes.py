@@ -133,6 +133,8 @@ class Volumes:
         for key in [key for key in self._digests if key[0] == pod_uid]:
             del self._digests[key]
         directory = self.pod_dir(pod_uid)
+        # Parts of images go before the images, whose files the engine may then delete.
+        await asyncio.to_thread(_unmount, directory)
         await self.images.release(directory / IMAGES)
         await asyncio.to_thread(_remove_tree, directory)
 
@@ -222,11 +224,16 @@ class Volumes:
         raise claimed.no_driver(volume["name"], volume["csi"])
 
 
+def _unmount(directory: Path) -> None:
+    if directory.exists():
+        mounting.unmount_below(directory.resolve())
+
+
 def _remove_tree(directory: Path) -> None:
     """Nothing that is mounted there may still be when files are deleted: they would be somebody else's."""
     if not directory.exists():
         return
-    mounting.unmount_below(directory.resolve())
+    _unmount(directory)
     shutil.rmtree(directory, ignore_errors=False, onerror=_ignore_missing)
 
 
