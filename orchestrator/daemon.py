@@ -290,10 +290,16 @@ class Daemon:
             await asyncio.to_thread(importlib.import_module, f"orchestrator.assembly.{name}")
         from orchestrator.assembly.deciders import Cluster, Deciders
         from orchestrator.assembly.nodes import Nodes
+        from orchestrator.scheduler.configuration import profiles_from
 
         beside = shared.leader_work() if shared is not None else ()
         cluster = Cluster(
-            self.table, certificates.ca_pem.decode(), self.config.pod_cidr, certificates.sign, beside
+            self.table,
+            certificates.ca_pem.decode(),
+            self.config.pod_cidr,
+            certificates.sign,
+            beside,
+            await asyncio.to_thread(profiles_from, self.config.scheduler_config),
         )
         deciders = Deciders(clients, informers, self.clock, self._rng, cluster)
         self._supervisors.extend(deciders.supervisors)

@@ -10,6 +10,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.events import EventRecorder
 from orchestrator.client.local import LocalClient
+from orchestrator.registry.explaining import Explain
 from orchestrator.registry.registry import Registry
 from orchestrator.server.reviews import Reviews
 
@@ -32,6 +33,10 @@ class Clients:
             (TOKENREVIEWS.group, TOKENREVIEWS.plural, ""): self._token_review,
         }
         return LocalClient(self._registry, guard(self._access.authorizer), identity, providers)
+
+    def explained_by(self, explain: Explain) -> None:
+        """Who says why pods are where they are."""
+        self._registry.explanations.connect(explain)
 
     def lasting_token(self, namespace: str, name: str, uid: str, secret: str) -> str:
         """A token of the account `namespace/name`, to be kept in a Secret."""

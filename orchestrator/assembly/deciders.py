@@ -21,6 +21,7 @@ from orchestrator.controllers.all import build
 from orchestrator.controllers.certificatesigning import Sign
 from orchestrator.informer.cache import Informers, Subscription
 from orchestrator.informer.controller import Runner
+from orchestrator.scheduler.profiles import Profile
 from orchestrator.scheduler.rules.infos import DEFAULT_SCHEDULER
 from orchestrator.scheduler.scheduler import Scheduler
 
@@ -39,6 +40,8 @@ class Cluster:
     pod_cidr: str
     sign: Sign
     beside: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
+    profiles: Sequence[Profile] = (Profile(),)
+    """Of the scheduler."""
 
 
 class Component:
@@ -112,7 +115,10 @@ class Deciders:
     def _build_scheduler(self) -> None:
         client = self._client(SCHEDULER)
         recorder = recorder_of(client, DEFAULT_SCHEDULER, "", self._scheduling, self._clock)
-        scheduler = Scheduler(client, self._informers, self._clock, recorder, self._rng)
+        scheduler = Scheduler(
+            client, self._informers, self._clock, recorder, self._rng, self._cluster.profiles
+        )
+        self._clients.explained_by(scheduler.why)
         self._scheduling.serve("loop", scheduler.run)
 
     def _build_controllers(self) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "server": ("orchestrator.cli.server", "Run a server: API, store, scheduler, controllers and node agent."),
     "controllers": ("orchestrator.cli.controllers", "Print which controller watches and writes what."),
     "resources": ("orchestrator.cli.resources", "Print every resource and the verbs it serves."),
+    "why": ("orchestrator.cli.why", "Say why a pod is on its node, or on none."),
     "cleanup": ("orchestrator.cli.cleanup", "Remove from this host everything that a stopped server made."),
     "backup": ("orchestrator.cli.backup", "Write a backup, also of a running server."),
     "restore": ("orchestrator.cli.restore", "Put a backup where a stopped server's data belong."),

@@ -18,6 +18,7 @@ from orchestrator.api.resources import NAMESPACES, Resource, ResourceTable
 from orchestrator.api.results import ItemList
 from orchestrator.base.clock import Clock
 from orchestrator.registry.apart import Apart, is_large
+from orchestrator.registry.explaining import Explanations
 from orchestrator.registry.indexing import Indexes
 from orchestrator.registry.listing import list_items
 from orchestrator.registry.patching import GroupVersionKind, Patch, SchemaChecker
@@ -65,6 +66,7 @@ class Registry:
         self._watches = Watches(self._storage, self._indexes, clock, rng, self._apart)
         self.subresources = Subresources(self._storage, self._writer, self.views, admission, clock)
         self.virtual = VirtualObjects()
+        self.explanations = Explanations()
 
     async def close(self) -> None:
         """End the timers of open watches, the indexes, and writes that wait for a quota. May be called twice."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import structlog
 
-from orchestrator.api.errors import ApiError, BadRequest, NotFound
-from orchestrator.api.item import Item
+from orchestrator.api.errors import ApiError, BadRequest, NotFound, not_found
+from orchestrator.api.item import Item, Object
 from orchestrator.api.resources import NODES, PODS
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
@@ -108,10 +108,30 @@ class Scheduler:
         finally:
             await self._supervisor.stop()
 
-    def explain(self, pod: PodInfo) -> dict[str, dict[str, Any]]:
-        """Per node why the pod can't run there, or its scores; empty for pods of other schedulers."""
+    def why(self, namespace: str, name: str) -> Object:
+        """Per node the filter that refuses the pod, or its score there by plugin, as things stand now; for a placed
+        pod as if it were not there. Raises `NotFound`."""
+        item = self._pods.get(f"{namespace}/{name}")
+        if item is None:
+            raise not_found("", "pods", name)
+        pod = PodInfo(item)
+        node, _ = pod_place(item)
+        answer: Object = {
+            "pod": pod.key, "scheduler": pod.scheduler_name, "node": node, "nominatedNode": pod.nominated,
+            "gated": pod.gated, "nodes": {},
+        }  # fmt: skip
         decider = self._deciders.get(pod.scheduler_name)
-        return decider.explain(pod) if decider is not None else {}
+        if decider is None:
+            return answer
+        placed = self.columns.placed.get(pod.uid)
+        there = self.columns.name(placed[0]) if placed is not None else ""
+        self.columns.displace(pod.uid)
+        try:
+            answer["nodes"] = decider.explain(pod)
+        finally:
+            if placed is not None:
+                self.columns.place(placed[1], there)
+        return answer
 
     async def _slice(self) -> bool:
         """Some decisions; False when no pod is active."""

@@ -13,7 +13,7 @@ import msgspec
 
 from orchestrator.api.access import Identity
 from orchestrator.api.errors import ApiError, MethodNotAllowed
-from orchestrator.api.resources import ResourceTable
+from orchestrator.api.resources import PODS, ResourceTable
 from orchestrator.base.clock import Clock
 from orchestrator.registry.registry import Registry
 from orchestrator.server import metrics as measured
@@ -84,6 +84,7 @@ class ApiServer:
         self._health = health
         self._store_admin = store_admin
         self._discovery = Discovery(table, address)
+        self._explanations = registry.explanations
         self._yaml = YamlWorker()
         messages = Messages()
         self._watchers = Watchers(Lines(clock, messages))
@@ -166,6 +167,9 @@ class ApiServer:
         resource = self._table.find(info.group, info.version, info.resource)
         if resource is None:
             raise unknown_resource()
+        if info.subresource == "why" and info.verb == "get" and resource is PODS:
+            found = self._explanations.why(info.namespace, info.name)
+            return Answer(200, msgspec.json.encode(found), HEADERS)
         if info.subresource in _CONNECTING and info.verb == "get":
             # A WebSocket comes as GET but does what needs the right to create.
             await self._authorizer.authorize(identity, replace(info, verb="create").attributes())
