@@ -21,6 +21,7 @@ from orchestrator.agent.context import BeforeStop, Context, NodeFacts, PodVolume
 from orchestrator.agent.devices.manager import DeviceManager
 from orchestrator.agent.eviction.housekeeping import Housekeeping
 from orchestrator.agent.images.access import PullRecords
+from orchestrator.agent.images.keyring import Credential
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.node import hostfacts
 from orchestrator.agent.node.addresses import FollowedAddress
@@ -52,7 +53,9 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.network.dataplane.interface import PodNetwork
+from orchestrator.runtime import references
 from orchestrator.runtime.interface import Runtime
+from orchestrator.runtime.registries import RegistryFile
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +79,8 @@ class AgentSettings:
     volumes: Path | None = None
     """Where volumes of the local-path provisioner lie; None offers none."""
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
+    registries: Path | None = None
+    """The node's file about image registries; None or an absent one says nothing."""
     address: FollowedAddress | None = None
     """Follows the host's address; None keeps to `node_ip`."""
     device_plugins: Path | None = None
@@ -180,6 +185,7 @@ class Agent:
             self._supervisor,
             self._pulled,
             records=records,
+            node_logins=partial(_node_logins, RegistryFile(self._settings.registries)),
             pulls_max=wanted.pulls_max,
         )
 
@@ -355,6 +361,12 @@ def _settings_refusal(settings: ContainerSettings, pod: Object) -> Rejection | N
 def _devices_refusal(devices: DeviceManager, pod: Object) -> Rejection | None:
     found = devices.refusal(pod)
     return Rejection(*found) if found is not None else None
+
+
+async def _node_logins(file: RegistryFile, reference: str) -> list[Credential]:
+    """The node's own login for an image's registry."""
+    auth = (await asyncio.to_thread(file.read)).login(references.parse(reference).registry)
+    return [Credential(auth)] if auth is not None else []
 
 
 def _move(context: Context, address: str) -> None:

@@ -32,7 +32,7 @@ class Engine:
             config.runtime,
             config.runtime_endpoint,
             self._instance,
-            Places(config.run_dir, log_dir(config)),
+            Places(config.run_dir, log_dir(config), Path(config.registries)),
             self._clock,
             self._supervisor,
         )

@@ -104,6 +104,7 @@ class Nodes:
             {"node-role.kubernetes.io/control-plane": ""},
             volumes=config.volumes_dir(),
             kubelet=config.kubelet_settings(),
+            registries=Path(config.registries),
             device_plugins=config.device_plugins() if real else None,
             address=FollowedAddress(config.node_ip, source_of_default_route if followed else None),
             static=self._static_pods(),

@@ -91,6 +91,7 @@ async def _remove(config: Config, *, images: bool, purge: bool) -> list[str]:
 async def _containers(config: Config, instance: str, images: bool) -> str:
     from orchestrator.assembly.engine import log_dir
     from orchestrator.cli.demo import TAG as DEMO_TAG
+    from orchestrator.runtime import docker_certs
     from orchestrator.runtime.docker_engine import Engine, socket_path
     from orchestrator.runtime.loglinks import sweep
     from orchestrator.runtime.pause import TAG as PAUSE_TAG
@@ -105,6 +106,8 @@ async def _containers(config: Config, instance: str, images: bool) -> str:
         await engine.connect()
         count = await remove_containers(engine, instance) if instance else 0
         gone = await remove_unused_images(engine, (DEMO_TAG, PAUSE_TAG)) if images else []
+        if instance:
+            await asyncio.to_thread(docker_certs.remove, docker_certs.ROOT, instance)
     finally:
         await engine.close()
     await asyncio.to_thread(sweep, log_dir(config).absolute())

@@ -56,6 +56,7 @@ from orchestrator.runtime.interface import (
 from orchestrator.runtime.loglinks import LogLinks
 from orchestrator.runtime.members import members
 from orchestrator.runtime.podcgroups import PodCgroups
+from orchestrator.runtime.registries import RegistryFile
 from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
@@ -82,7 +83,9 @@ class ContainerdRuntime:
         log_dir: Path,
         clock: Clock,
         supervisor: Supervisor,
+        registries: RegistryFile | None = None,
     ) -> None:
+        self._registries = registries
         self._api = ContainerdApi(endpoint.removeprefix("unix://"), f"orc{instance}")
         self._instance = instance
         self._directory = (run_dir / "containerd").absolute()
@@ -95,7 +98,7 @@ class ContainerdRuntime:
         self._sandboxes = Sandboxes(self._api, self._tasks, self._directory, instance, clock)
         self._events = Events(self._api, clock, self._tasks.harvest_soon)
         self._snapshotter = SNAPSHOTTERS[0]
-        self._images = ContainerdImages(self._api, self._snapshotter)
+        self._images = ContainerdImages(self._api, self._snapshotter, registries)
         self._cgroups = PodCgroups(instance)
         self._oom = oom.OomScores()
         self._store: Path | None = None
@@ -112,7 +115,7 @@ class ContainerdRuntime:
         await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True, mode=0o711)
         await self._api.once("create_namespace", {"namespace": {"name": self._api.namespace}})
         self._snapshotter = await self._choose_snapshotter()
-        self._images = ContainerdImages(self._api, self._snapshotter)
+        self._images = ContainerdImages(self._api, self._snapshotter, self._registries)
         self._facts = await asyncio.to_thread(self._host_facts)
         await self._hand_over()
         await self._links.sweep()

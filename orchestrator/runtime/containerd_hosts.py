@@ -1,8 +1,9 @@
 """Where an image's registry is: its own server and the mirrors that the node names for it. Blocking reads, else pure.
 
-The file is containerd's own, `/etc/containerd/certs.d/<registry>/hosts.toml` (or `_default`), so that what is set up
-for containerd holds here: `server`, and `[host."https://mirror"]` with `capabilities`, `ca`, `client`,
-`skip_verify`, `header` and `override_path`. Called by `containerd_pull`.
+What `registries` says of a registry holds. Of others, containerd's own file does,
+`/etc/containerd/certs.d/<registry>/hosts.toml` (or `_default`), so that what is set up for containerd holds here:
+`server`, and `[host."https://mirror"]` with `capabilities`, `ca`, `client`, `skip_verify`, `header` and
+`override_path`. Called by `containerd_pull`.
 """
 
 import ssl
@@ -13,8 +14,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from orchestrator.runtime.interface import RuntimeFailure
+from orchestrator.runtime.interface import RegistryAuth, RuntimeFailure
 from orchestrator.runtime.references import DEFAULT_REGISTRY
+from orchestrator.runtime.registries import Place, Registries
 
 ROOT = Path("/etc/containerd/certs.d")
 DOCKER_HUB = "https://registry-1.docker.io"
@@ -27,6 +29,27 @@ class Host:
     base: str
     tls: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    repository: str = ""
+    """The image's name there; empty where that is the same as everywhere."""
+    auth: RegistryAuth | None = None
+    """A mirror's own login; None takes the one given for the image."""
+
+
+def places(registries: Registries, registry: str, repository: str) -> list[Host]:
+    """In the order in which to ask, from the node's file or else containerd's. Raises `RuntimeFailure`."""
+    if not registries.knows(registry):
+        return hosts(registry)
+    try:
+        return [
+            Host(f"{place.base}/v2", place.settings.tls(), {}, place.repository, _own(place))
+            for place in registries.places(registry, repository)
+        ]
+    except OSError as error:
+        raise RuntimeFailure(f"settings of registry {registry}: {error}", "ErrImagePull") from error
+
+
+def _own(place: Place) -> RegistryAuth | None:
+    return place.settings.auth if place.mirror else None
 
 
 def hosts(registry: str, root: Path = ROOT) -> list[Host]:

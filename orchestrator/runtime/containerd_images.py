@@ -21,6 +21,7 @@ from orchestrator.runtime.imagearchive import Archived, unpack_archive
 from orchestrator.runtime.imagetar import host_architecture
 from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth, RuntimeFailure
 from orchestrator.runtime.references import Reference, is_image_id, parse
+from orchestrator.runtime.registries import RegistryFile
 
 ID = "orchestrator.internal/image-id"
 CHAIN = "orchestrator.internal/chain"
@@ -48,7 +49,8 @@ class Unpacked:
 class ContainerdImages:
     """The image part of `ContainerdRuntime`, its only user."""
 
-    def __init__(self, api: ContainerdApi, snapshotter: str) -> None:
+    def __init__(self, api: ContainerdApi, snapshotter: str, registries: RegistryFile | None = None) -> None:
+        self._registries = registries or RegistryFile()
         self._api = api
         self._snapshotter = snapshotter
         self._content = Content(api)
@@ -160,7 +162,7 @@ class ContainerdImages:
 
         reference = parse(text)
         async with Leased(self._api) as lease:
-            target = await Pull(self._content, reference, auth, lease).run()
+            target = await Pull(self._content, reference, auth, lease, self._registries).run()
             names = [canonical(reference)]
             if not reference.digest:
                 names.append(f"{reference.registry}/{reference.repository}@{target.digest}")

@@ -24,12 +24,13 @@ from orchestrator.runtime.containerd_content import (
     descriptor,
     pieces,
 )
-from orchestrator.runtime.containerd_hosts import Host, hosts
+from orchestrator.runtime.containerd_hosts import Host, places
 from orchestrator.runtime.containerd_images import INDEXES, choose, references
 from orchestrator.runtime.imagetar import host_architecture
 from orchestrator.runtime.interface import RegistryAuth, RuntimeFailure, RuntimeUnavailable
 from orchestrator.runtime.pulling import pull_failure
 from orchestrator.runtime.references import Reference
+from orchestrator.runtime.registries import RegistryFile
 
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -52,7 +53,15 @@ class Refused(Exception):
 class Pull:
     """One pull of one image."""
 
-    def __init__(self, content: Content, reference: Reference, auth: RegistryAuth | None, lease: str) -> None:
+    def __init__(
+        self,
+        content: Content,
+        reference: Reference,
+        auth: RegistryAuth | None,
+        lease: str,
+        registries: RegistryFile,
+    ) -> None:
+        self._registries = registries
         self._content = content
         self._reference = reference
         self._auth = auth
@@ -66,12 +75,17 @@ class Pull:
         async with aiohttp.ClientSession(
             connector=connector, timeout=TIMEOUT, auto_decompress=False, trust_env=True
         ) as session:
-            for host in await asyncio.to_thread(hosts, self._reference.registry):
+            for host in await asyncio.to_thread(self._hosts):
+                repository, auth = host.repository or self._reference.repository, host.auth or self._auth
                 try:
-                    return await self._from(Door(session, host, self._reference.repository, self._auth))
+                    return await self._from(Door(session, host, repository, auth))
                 except (aiohttp.ClientError, TimeoutError, OSError, Refused) as error:
                     problems.append(_words(error))
         raise pull_failure(self._reference, "; ".join(dict.fromkeys(problems)))
+
+    def _hosts(self) -> list[Host]:
+        """Blocking."""
+        return places(self._registries.read(), self._reference.registry, self._reference.repository)
 
     async def _from(self, door: "Door") -> Descriptor:
         wanted = self._reference.digest or self._reference.tag

@@ -20,7 +20,16 @@ import structlog
 from orchestrator.base import mounting
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
-from orchestrator.runtime import cgroups, containerd_users, docker_logs, docker_specs, imagemounts, oom, pause
+from orchestrator.runtime import (
+    cgroups,
+    containerd_users,
+    docker_certs,
+    docker_logs,
+    docker_specs,
+    imagemounts,
+    oom,
+    pause,
+)
 from orchestrator.runtime.abandoned import outlive
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 from orchestrator.runtime.docker_images import DockerImages
@@ -54,6 +63,7 @@ from orchestrator.runtime.interface import (
 from orchestrator.runtime.loglinks import LogLinks
 from orchestrator.runtime.members import members
 from orchestrator.runtime.podcgroups import PodCgroups
+from orchestrator.runtime.registries import RegistryFile
 from orchestrator.runtime.usage import Reading, UsageReader
 
 log = structlog.get_logger(__name__)
@@ -85,6 +95,7 @@ class DockerRuntime:
         clock: Clock,
         supervisor: Supervisor,
         log_dir: Path | None = None,
+        registries: RegistryFile | None = None,
     ) -> None:
         """`log_dir` is where collectors look for pods' logs; None makes no links there."""
         self._links = LogLinks(log_dir, supervisor)
@@ -92,7 +103,7 @@ class DockerRuntime:
         self._instance = instance
         self._clock = clock
         self._supervisor = supervisor
-        self._images = DockerImages(self._engine)
+        self._images = DockerImages(self._engine, instance, registries or RegistryFile(), docker_certs.ROOT)
         self._cgroups = PodCgroups(instance)
         self._oom = oom.OomScores()
         self._cgroup_driver = "cgroupfs"

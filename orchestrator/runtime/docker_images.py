@@ -5,15 +5,24 @@ import base64
 import builtins
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from orchestrator.runtime import docker_certs
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
-from orchestrator.runtime.interface import Image, ImageNotFound, RegistryAuth, RuntimeFailure
+from orchestrator.runtime.interface import (
+    Image,
+    ImageNotFound,
+    RegistryAuth,
+    RuntimeFailure,
+    RuntimeUnavailable,
+)
 from orchestrator.runtime.pulling import pull_failure
-from orchestrator.runtime.references import is_image_id, parse
+from orchestrator.runtime.references import Reference, is_image_id, parse
+from orchestrator.runtime.registries import Place, RegistryFile
 
 PROGRESS_DEADLINE_S = 60.0
 """A pull that reports nothing for so long is given up."""
@@ -22,8 +31,12 @@ PROGRESS_DEADLINE_S = 60.0
 class DockerImages:
     """The image part of `DockerRuntime`, its only user."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, instance: str, registries: RegistryFile, certs: Path) -> None:
+        """`certs` is where dockerd looks for trust in registries."""
         self._engine = engine
+        self._instance = instance
+        self._registries = registries
+        self._certs = certs
 
     async def find(self, reference: str) -> Image | None:
         """The image if it is here; a name is normalised first, an id taken as it is."""
@@ -32,7 +45,7 @@ class DockerImages:
             facts = await self._engine.call("GET", f"images/{name}/json")
         except EngineError as error:
             if error.status == 404:
-                return None
+                return await self._by_digest(reference)
             raise
         config = facts.get("Config") or {}
         return _image(facts, user=config.get("User", ""))
@@ -51,6 +64,14 @@ class DockerImages:
             name = driver.get("Name") or "containerd's snapshotter"
             raise RuntimeFailure(f"image volumes need the engine's storage driver overlay2, not {name}")
         return [Path(part) for part in (data["UpperDir"], *data.get("LowerDir", "").split(":")) if part]
+
+    async def _by_digest(self, reference: str) -> Image | None:
+        """What a mirror gave is known under the mirror's name; the digest says that it is the same."""
+        digest = "" if is_image_id(reference) else parse(reference).digest
+        for image in await self.list() if digest else ():
+            if any(each.endswith(f"@{digest}") for each in image.digests):
+                return await self.find(image.id)
+        return None
 
     async def list(self) -> "builtins.list[Image]":
         """Images as one call lists them; the user of each is known only to `find`."""
@@ -83,23 +104,61 @@ class DockerImages:
                 raise
 
     async def pull(self, text: str, auth: RegistryAuth | None) -> Image:
-        """Fetch from the registry that the reference names."""
+        """Fetch from the registry that the reference names, or a mirror of it."""
         reference = parse(text)
+        registries = await asyncio.to_thread(self._registries.read)
+        problems: list[str] = []
+        for place in registries.places(reference.registry, reference.repository):
+            try:
+                return await self._pull_from(reference, place, auth)
+            except RuntimeUnavailable:
+                raise
+            except (EngineError, _Refused) as error:
+                hint = place.settings.insecure or place.settings.plain_http
+                words = f"{error} ({docker_certs.INSECURE})" if hint else str(error)
+                problems.append(f"mirror {place.host}: {words}" if place.mirror else words)
+        raise pull_failure(reference, "; ".join(problems))
+
+    async def _pull_from(self, reference: Reference, place: Place, auth: RegistryAuth | None) -> Image:
+        """The engine asks a mirror under its own name; the image then gets the name that it has for pods."""
+        try:
+            settings = place.settings
+            await asyncio.to_thread(docker_certs.ensure, self._certs, self._instance, place.host, settings)
+        except OSError as error:
+            raise RuntimeFailure(f"trust in {place.host}: {error}", "ErrImagePull") from error
+        if not place.mirror:
+            await self._fetch(reference, auth)
+            return await self._found(reference.familiar)
+        path = f"{place.path.strip('/')}/{place.repository}".strip("/")
+        there = replace(reference, registry=place.host, repository=path)
+        await self._fetch(there, place.settings.auth or auth)
+        image = await self._found(there.familiar)
+        if not reference.digest:
+            names = {"repo": reference.familiar_name, "tag": reference.tag}
+            await self._engine.call("POST", f"images/{image.id}/tag", params=names)
+            await self._engine.call("DELETE", f"images/{there.familiar}", params={"noprune": 1})
+        return await self._found(reference.familiar)
+
+    async def _fetch(self, reference: Reference, auth: RegistryAuth | None) -> None:
+        """Raises `EngineError` or `_Refused` with the words of the engine or the registry."""
         params = {"fromImage": reference.familiar_name, "tag": reference.digest or reference.tag}
         headers = {"X-Registry-Auth": auth_header(auth)} if auth else {}
-        try:
-            async with self._engine.stream(
-                "POST", "images/create", params=params, headers=headers, deadline_s=PROGRESS_DEADLINE_S
-            ) as progress:
-                problem = await _follow(progress)
-        except EngineError as error:
-            raise pull_failure(reference, str(error)) from error
+        async with self._engine.stream(
+            "POST", "images/create", params=params, headers=headers, deadline_s=PROGRESS_DEADLINE_S
+        ) as progress:
+            problem = await _follow(progress)
         if problem:
-            raise pull_failure(reference, problem)
-        image = await self.find(text)
+            raise _Refused(problem)
+
+    async def _found(self, name: str) -> Image:
+        image = await self.find(name)
         if image is None:
-            raise ImageNotFound(f'image "{reference.familiar}" is gone right after it was pulled')
+            raise ImageNotFound(f'image "{name}" is gone right after it was pulled')
         return image
+
+
+class _Refused(Exception):
+    """A place said no; the next one may say yes."""
 
 
 async def _follow(progress: Any) -> str:

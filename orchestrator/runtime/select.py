@@ -11,6 +11,7 @@ from orchestrator.base.clock import Clock
 from orchestrator.base.errors import StartupError
 from orchestrator.base.tasks import Supervisor
 from orchestrator.runtime.interface import Runtime, RuntimeFailure
+from orchestrator.runtime.registries import RegistryFile
 from orchestrator.runtime.simulated import SimulatedRuntime
 
 DOCKER_ENDPOINT = "/var/run/docker.sock"
@@ -27,6 +28,8 @@ class Places:
 
     run_dir: Path
     log_dir: Path
+    registries: Path | None = None
+    """The node's file about registries; see `registries`."""
 
 
 async def select(
@@ -74,7 +77,9 @@ async def _expect(name: str, path: str, install: str) -> None:
 async def _docker(path: str, instance: str, places: Places, clock: Clock, supervisor: Supervisor) -> Runtime:
     from orchestrator.runtime.docker import DockerRuntime
 
-    runtime = DockerRuntime(path, instance, clock, supervisor, places.log_dir.absolute())
+    runtime = DockerRuntime(
+        path, instance, clock, supervisor, places.log_dir.absolute(), RegistryFile(places.registries)
+    )
     return await _connected(runtime, f"The Docker engine at {path}", "docker")
 
 
@@ -88,7 +93,9 @@ async def _containerd(
             f"The run directory {places.run_dir} is too long a path for a socket in it.",
             "Choose a shorter one with --run-dir.",
         )
-    runtime = ContainerdRuntime(path, instance, places.run_dir, places.log_dir, clock, supervisor)
+    runtime = ContainerdRuntime(
+        path, instance, places.run_dir, places.log_dir, clock, supervisor, RegistryFile(places.registries)
+    )
     return await _connected(runtime, f"containerd at {path}", "containerd")
 
 

@@ -48,17 +48,21 @@ class Registry:
             )
         return web.json_response({"token": TOKEN})
 
+    async def challenge(self, request: web.Request) -> web.Response:
+        """What everybody is told who has no token; engines ask for it at `/v2/` before anything else."""
+        realm = f'Bearer realm="http://{self.address}/token",service="test"'
+        return web.Response(status=401, headers={"WWW-Authenticate": realm})
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         kind, name = request.match_info["kind"], request.match_info["name"]
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            realm = f'Bearer realm="http://{self.address}/token",service="test"'
-            return web.Response(status=401, headers={"WWW-Authenticate": realm})
+            return await self.challenge(request)
         self.asked.append(f"{kind}/{name}")
         if kind == "blobs" and name in self.blobs:
             return web.Response(body=self.blobs[name])
         if kind == "manifests" and name == self.digest:
             return web.Response(body=self.manifest, content_type=self.media_type)
-        if kind == "manifests" and name == "1":
+        if kind == "manifests" and name in ("1", _digest(self.index)):
             return web.Response(body=self.index, content_type="application/vnd.oci.image.index.v1+json")
         unknown = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
         return web.json_response(unknown, status=404)
@@ -70,6 +74,7 @@ async def serving(archive: bytes) -> AsyncIterator[Registry]:
     registry = Registry(archive)
     app = web.Application()
     app.router.add_get("/token", registry.token)
+    app.router.add_get("/v2/", registry.challenge)
     app.router.add_get("/v2/{path:.+}/{kind:manifests|blobs}/{name}", registry.serve)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -6,7 +6,7 @@ who may. Owner of the pulls and their back-off.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.agent.images.access import PullRecords
@@ -59,7 +59,7 @@ class Failed:
 
 ImageState = Ready | Pulling | Failed
 _Key = tuple[str, tuple[Credential, ...]]
-NodeLogins = Callable[[str], Sequence[Credential]]
+NodeLogins = Callable[[str], Awaitable[Sequence[Credential]]]
 """The node's own credentials for an image."""
 
 
@@ -91,7 +91,7 @@ class Images:
         on_change: Callable[[str], None],
         *,
         records: PullRecords | None = None,
-        node_logins: NodeLogins = lambda _: (),
+        node_logins: NodeLogins | None = None,
         pulls_max: int = PULLS_MAX,
     ) -> None:
         """`on_change(pod_uid)` is called when a pull that this pod waits for has ended. `pulls_max` is the number of
@@ -118,7 +118,12 @@ class Images:
         except RuntimeFailure as error:
             text = f'Failed to apply default image tag "{reference}": {error}'
             return Failed("InvalidImageName", text, self._clock.now_s() + BACKOFF_MAX_S)
-        shown = (*credentials, *self._node_logins(reference))
+        shown = tuple(credentials)
+        try:
+            if self._node_logins is not None:
+                shown = (*shown, *await self._node_logins(reference))
+        except RuntimeFailure as error:
+            return Failed(ERR_IMAGE_PULL, str(error), self._clock.now_s() + BACKOFF_INITIAL_S)
         key = (reference, shown)
         pull = self._pulls.get(key)
         if pull is not None and pull.task is not None:
