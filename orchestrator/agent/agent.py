@@ -5,7 +5,7 @@ Starts in the order of the data: registration, pod network (once the node has it
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
 from orchestrator.network.dataplane.interface import PodNetwork
 from orchestrator.runtime import references
-from orchestrator.runtime.interface import Runtime
+from orchestrator.runtime.interface import Runtime, RuntimeFailure
 from orchestrator.runtime.registries import RegistryFile
 
 log = structlog.get_logger(__name__)
@@ -150,7 +150,7 @@ class Agent:
             allocatable(host, settings.kubelet),
             host.memory_bytes,
         )
-        reporter = self.reporter = self._reporter(facts, host)
+        reporter = self.reporter = self._reporter(facts, host, await self._handlers())
         node = await reporter.register()
         self._supervisor.serve("lease", reporter.renew)
         network = await self._network(await self._pod_cidr(node))
@@ -160,7 +160,14 @@ class Agent:
         self.ready = True
         log.info("node ready", node=settings.node_name)
 
-    def _reporter(self, facts: NodeFacts, host: HostFacts) -> NodeReporter:
+    async def _handlers(self) -> list[str]:
+        """What a RuntimeClass may name; an engine that is away is asked at the next start."""
+        try:
+            return await self._runtime.handlers()
+        except RuntimeFailure:
+            return [""]
+
+    def _reporter(self, facts: NodeFacts, host: HostFacts, handlers: Sequence[str]) -> NodeReporter:
         settings = self._settings
         presented = NodeSettings(
             settings.agent_port,
@@ -169,6 +176,8 @@ class Agent:
             settings.volumes,
             taints=settings.kubelet.taints,
             address=settings.address,
+            handlers=tuple(_handler(name) for name in handlers),
+            features={"supplementalGroupsPolicy": True},
             simulated=settings.simulated,
         )
         return NodeReporter(facts, host, presented, self._client, self._runtime, self._clock, self._recorder)
@@ -356,6 +365,11 @@ class Agent:
 def _settings_refusal(settings: ContainerSettings, pod: Object) -> Rejection | None:
     found = admit.refusal(pod, settings.abilities)
     return Rejection(found.reason, found.message) if found is not None else None
+
+
+def _handler(name: str) -> Object:
+    """As the node's status gives it: neither engine maps users."""
+    return {"name": name, "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}
 
 
 def _devices_refusal(devices: DeviceManager, pod: Object) -> Rejection | None:

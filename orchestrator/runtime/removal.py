@@ -3,12 +3,13 @@
 Called by `orchestrator cleanup`. Knows the instance by its label only, so what other instances made stays.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from orchestrator.runtime import docker_specs
+from orchestrator.runtime import cgroups, docker_specs, podcgroups
 from orchestrator.runtime.docker_engine import WORK_DEADLINE_S, Engine, EngineError
 
 
@@ -19,6 +20,9 @@ async def remove_containers(engine: Engine, instance: str) -> int:
     rows.sort(key=lambda row: row["Labels"].get(docker_specs.KIND) == docker_specs.SANDBOX_KIND)
     for row in rows:
         await _delete(engine, f"containers/{row['Id']}", {"force": 1, "v": 1})
+    top = podcgroups.absolute(instance, "")
+    for path in (top, podcgroups.slice_path(top)):
+        await asyncio.to_thread(cgroups.remove, path)
     return len(rows)
 
 

@@ -29,22 +29,32 @@ class Entry(msgspec.Struct):
     answer: Object = {}
 
 
+class Kept(msgspec.Struct):
+    """The file. `plugged` are resources that plugins ever offered."""
+
+    entries: list[Entry] = []
+    plugged: list[str] = []
+
+
 class Ledger:
     """Entries by holder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.entries: dict[Holder, Entry] = {}
+        self.plugged: set[str] = set()
 
     def load(self) -> None:
         """Read what an agent before us wrote; a file that can't be read holds nothing. Blocking."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            for entry in msgspec.json.decode(self._path.read_bytes(), type=list[Entry]):
+            kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
+            self.plugged.update(kept.plugged)
+            for entry in kept.entries:
                 self.put(entry)
 
     def encoded(self) -> bytes:
         """What `save` writes."""
-        return msgspec.json.encode(list(self.entries.values()))
+        return msgspec.json.encode(Kept(list(self.entries.values()), sorted(self.plugged)))
 
     def save(self, data: bytes) -> None:
         """Write whole, or not at all. Blocking."""
@@ -63,7 +73,8 @@ class Ledger:
         return [each for each in self.entries.values() if (each.pod, each.container) == (pod_uid, container)]
 
     def resources(self) -> set[str]:
-        return {entry.resource for entry in self.entries.values()}
+        """Those that belong to plugins, whether one is there or not."""
+        return self.plugged | {entry.resource for entry in self.entries.values()}
 
     def used(self, resource: str) -> set[str]:
         """Ids that somebody has."""

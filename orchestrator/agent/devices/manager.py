@@ -102,10 +102,16 @@ class DeviceManager:
             raise ValueError(f"the ResourceName {resource!r} is invalid".replace("'", '"'))
         if not endpoint or "/" in endpoint:
             raise ValueError(f"the endpoint {endpoint!r} is no name below the plugins' directory")
-        await self._take(
-            Plugin(resource, self._directory / endpoint, request.get("options") or {}, self._wire)
-        )
+        if resource not in self._ledger.plugged:
+            self._ledger.plugged.add(resource)
+            await self._save()
+        plugin = Plugin(resource, self._directory / endpoint, request.get("options") or {}, self._wire)
+        await self._take(plugin)
         return b""
+
+    async def _save(self) -> None:
+        async with self._saving:
+            await asyncio.to_thread(self._ledger.save, self._ledger.encoded())
 
     async def _take(self, plugin: Plugin) -> None:
         """A plugin that registers again replaces the one before."""
@@ -202,8 +208,7 @@ class DeviceManager:
             await self._prefer(plugin, pod, container, entry)
             entry.answer = {"envs": {}, **await plugin.allocate(entry.ids)}
             # Before anything is made with them; what was only promised need not outlive us.
-            async with self._saving:
-                await asyncio.to_thread(self._ledger.save, self._ledger.encoded())
+            await self._save()
         if plugin is not None and plugin.connected:
             await plugin.before_start(entry.ids)
 

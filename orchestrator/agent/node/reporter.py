@@ -267,10 +267,11 @@ class NodeReporter:
     def _status(self, old: Object) -> Object:
         port, facts, settings = self._settings.agent_port, self._facts, self._settings
         capacity, allocatable = self.extended()
+        foreign = _foreign(old, capacity)
         status = {
             **old,
-            "capacity": {**facts.capacity, **capacity},
-            "allocatable": {**facts.allocatable, **allocatable},
+            "capacity": {**foreign, **facts.capacity, **capacity},
+            "allocatable": {**foreign, **facts.allocatable, **allocatable},
             "addresses": addresses.status(facts.name, facts.ip),
             "nodeInfo": self._node_info(),
             "conditions": self._conditions(old),
@@ -305,6 +306,12 @@ class NodeReporter:
             "architecture": host.architecture,
         }
         return {**info, "swap": {"capacity": host.swap_bytes}} if host.swap_bytes else info
+
+
+def _foreign(old: Object, own: Mapping[str, str]) -> dict[str, str]:
+    """Extended resources that somebody else put into the node's capacity: they stay, and are allocatable."""
+    known = (old.get("capacity") or {}).items()
+    return {name: value for name, value in known if "/" in name and name not in own}
 
 
 def _lacking(node: Object, field: str, values: dict[str, str]) -> dict[str, str]:
