@@ -20,6 +20,7 @@ _MOUNT_ATTR_RDONLY = 0x1
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 """Numbers of the calls, the same on every architecture."""
 _TABLE = Path("/proc/self/mountinfo")
+_ESCAPED = (0o40, 0o11, 0o12, 0o134)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -123,7 +124,10 @@ def unmount_below(directory: Path) -> None:
 
 def is_mounted(path: Path, kind: str = "") -> bool:
     """Whether `path`, without symlinks in it, is a mount point (of a file system of `kind`)."""
-    return any(point.path == str(path) and kind in ("", point.kind) for point in table())
+    text = _TABLE.read_text(errors="surrogateescape")
+    if f" {_escaped(str(path))} " not in text:
+        return False  # Mostly, and a thousand lines need not be taken apart for it.
+    return any(point.path == str(path) and kind in ("", point.kind) for point in parse(text))
 
 
 def table() -> list[MountPoint]:
@@ -157,8 +161,14 @@ def holding(path: Path, points: Iterable[MountPoint]) -> MountPoint | None:
 
 def _unescaped(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as three octal digits."""
-    for number in (0o40, 0o11, 0o12, 0o134):
+    for number in _ESCAPED:
         text = text.replace(f"\\{number:03o}", chr(number))
+    return text
+
+
+def _escaped(text: str) -> str:
+    for number in reversed(_ESCAPED):
+        text = text.replace(chr(number), f"\\{number:03o}")
     return text
 
 

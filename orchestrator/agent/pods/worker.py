@@ -65,6 +65,7 @@ class PodWorker:
         self._leave = asyncio.Event()
         """Set once the pod is to end."""
         self._termination = Termination(context)
+        self._starting = context.meters.start(adopted=bool(seen.sandboxes))
         self._operations = Operations(context, self._termination, self._leave)
         self._room = room
         self._rules = rules
@@ -143,8 +144,10 @@ class PodWorker:
         return self._verdict is not None
 
     def volumes_changed(self) -> None:
-        """Something that a written volume holds has changed: bring it up to date now."""
+        """Something that a written volume holds has changed: bring it up to date, or try again to set it up."""
         self._refresh_s = 0.0
+        waiting = float("inf")
+        self._holds = {n: hold for n, hold in self._holds.items() if hold.reason or hold.until_s == waiting}
         self._wake.set()
 
     def wake(self, *, look: bool = False) -> None:
@@ -187,10 +190,10 @@ class PodWorker:
         while not self.gone:
             self._wake.clear()
             self._urgent.clear()
-            with self.context.meters.sync("kill" if self._leave.is_set() else self._start.kind):
+            with self.context.meters.sync("kill" if self._leave.is_set() else self._starting.kind):
                 wait = await self._step()
             if self.seen.running():
-                self._start.ran()
+                self._starting.ran()
             if not self.gone:
                 await self._rest(wait)
 

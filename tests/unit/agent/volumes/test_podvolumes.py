@@ -327,6 +327,30 @@ async def test_a_memory_volume_is_a_tmpfs_of_its_size_and_goes_with_the_pod(node
     assert not path.exists()
 
 
+@NEEDS_ROOT
+async def test_after_a_restart_of_the_host_what_was_mounted_is_mounted_again(
+    node: Node, tmp_path: Path
+) -> None:
+    volumes: list[Json] = [
+        {"name": "mem", "emptyDir": {"medium": "Memory"}}, {"name": "disk", "emptyDir": {}},
+    ]  # fmt: skip
+    parts = [{"name": "disk", "mountPath": "/d", "subPath": "part"}]
+    container, desired = spec_of("app", volumeMounts=parts), pod(volumes=volumes)
+    first = await node.volumes.mounts(desired, container, FACTS, {}, 0)
+    (node.volumes.pod_dir("u1") / "volumes" / "disk" / "part" / "kept").touch()
+    mounting.unmount_below(tmp_path)
+    again = await node.volumes.mounts(desired, container, FACTS, {}, 1)
+    assert again[0] == first[0]
+    assert [entry.name for entry in await asyncio.to_thread(_entries, again[0].host_path)] == ["kept"]
+    assert mounting.is_mounted(node.volumes.pod_dir("u1") / "volumes" / "mem")
+    await node.volumes.retain([])
+    assert mounting.below(tmp_path, mounting.table()) == []
+
+
+def _entries(path: str) -> list[Path]:
+    return list(Path(path).iterdir())
+
+
 async def test_an_empty_dir_is_everybodys_and_keeps_its_content(node: Node) -> None:
     path = await node.one({"emptyDir": {}})
     assert mode(path) == 0o777
