@@ -239,6 +239,7 @@ def _assigned(pod: Object, name: str, node: str, given: Object, now: str) -> Obj
         metadata["annotations"] = {**(metadata.get("annotations") or {}), **given["annotations"]}
     status = pod.get("status") or {}
     others = [entry for entry in status.get("conditions") or () if entry.get("type") != "PodScheduled"]
+    status = {key: value for key, value in status.items() if key != "nominatedNodeName"}
     condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
     return {
         **pod,

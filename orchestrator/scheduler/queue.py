@@ -6,7 +6,7 @@ or after `STUCK_S`. Owner: the scheduler.
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.scheduler.rules.infos import PodInfo
@@ -90,6 +90,14 @@ class SchedulingQueue:
                 waiting.attempts += 1
                 return waiting
         return None
+
+    def take(self, uids: Iterable[str]) -> list[Waiting]:
+        """Those of the pods that wait, wherever, out of turn: for groups that are placed together."""
+        found = [self._pods[uid] for uid in uids if uid in self._pods]
+        for waiting in found:
+            self.remove(waiting.pod.uid)
+            waiting.attempts += 1
+        return found
 
     def refuse(self, waiting: Waiting, refused_by: frozenset[str], now_s: float) -> None:
         """No node fits: wait for an event that helps."""

@@ -26,6 +26,8 @@ from orchestrator.informer.cache import Informers
 from orchestrator.scheduler.binder import Assumed, Binder
 from orchestrator.scheduler.companions import Companions
 from orchestrator.scheduler.decide import Decider, Decision
+from orchestrator.scheduler.groups import NAME as GANG
+from orchestrator.scheduler.groups import Group, Groups, group_of
 from orchestrator.scheduler.mirror import Mirror
 from orchestrator.scheduler.preemption import Outcome, Preemption
 from orchestrator.scheduler.profiles import Profile, plugins_of
@@ -70,13 +72,14 @@ class Scheduler:
         self._timer: asyncio.Task[None] | None = None
         self._timer_due_s = 0.0
         self.nominated: dict[str, PodInfo] = {}
+        self._groups = Groups()
         self._mirror = Mirror(informers, self.columns, self._happened)
         companions = Companions(informers)
         plugins = {profile.name: plugins_of(profile, companions.of) for profile in profiles}
         self._deciders = {
             name: Decider(self.columns, rng, each, self.nominated) for name, each in plugins.items()
         }
-        hints: dict[str, frozenset[ClusterEvent]] = {}
+        hints: dict[str, frozenset[ClusterEvent]] = {GANG: frozenset((ClusterEvent.GROUP,))}
         for each in plugins.values():
             hints |= {name: hints.get(name, frozenset()) | events for name, events in each.helped_by.items()}
         self.queue = SchedulingQueue(hints)
@@ -150,6 +153,10 @@ class Scheduler:
     def _schedule(self, waiting: Waiting) -> None:
         pod = waiting.pod
         decider = self._deciders[pod.scheduler_name]
+        group = group_of(pod.namespace, pod.labels) if pod.labels else None
+        if group is not None and self._groups.placed(group) < group.least:
+            self._schedule_group(waiting, group)
+            return
         try:
             decision = decider.decide(pod)
             if not decision.node:
@@ -158,12 +165,50 @@ class Scheduler:
         except BadRequest as error:
             self._refuse(waiting, Decision("", self.columns.node_count), error.message)
             return
+        self._assume(waiting, decision.node)
+
+    def _schedule_group(self, first: Waiting, group: Group) -> None:
+        """Enough of the group at once, or none of it."""
+        others = [uid for uid in self._groups.pending(group) if uid != first.pod.uid]
+        waiting = [first, *self.queue.take(others)]
+        wanted = group.least - self._groups.placed(group)
+        decisions = [self._tried(each.pod) for each in waiting] if len(waiting) >= wanted else []
+        fits = sum(bool(decision.node) for decision in decisions)
+        for each in waiting if fits < wanted else ():
+            self.columns.displace(each.pod.uid)
+        if not decisions:
+            why = f"pod group {group.key} has {len(waiting)} of the {wanted} more pods that it needs"
+            decisions = [Decision("", self.columns.node_count)] * len(waiting)
+        else:
+            why = f"of the {wanted} more pods that pod group {group.key} needs {fits} fit at once"
+        for each, decision in zip(waiting, decisions, strict=True):
+            if fits >= wanted and decision.node:
+                self._assume(each, decision.node)
+            else:
+                refused = replace(decision, refused_by=decision.refused_by | {GANG})
+                told = f"{why}. {decision.message}" if decision.reasons else f"{why}."
+                self._refuse(each, refused, told)
+
+    def _tried(self, pod: PodInfo) -> Decision:
+        """A decision about one of a group, counted at once so that the next sees it."""
+        try:
+            decision = self._deciders[pod.scheduler_name].decide(pod)
+        except BadRequest:
+            return Decision("", self.columns.node_count)
+        if decision.node:
+            self.columns.place(pod, decision.node)
+        return decision
+
+    def _assume(self, waiting: Waiting, node: str) -> None:
+        """The pod is on the node from now on; what makes it so is under way."""
+        pod = waiting.pod
         self.nominated.pop(pod.uid, None)
-        promised = self._volumes.promise(pod, decision.node) if pod.template.claims else None
-        self.columns.place(pod, decision.node)
+        promised = self._volumes.promise(pod, node) if pod.template.claims else None
+        self.columns.place(pod, node)
+        self._groups.note(pod, True)
         self._happened(ClusterEvent.POD_ADDED)
         self._writing.add(pod.uid)
-        assumed = Assumed(waiting, decision.node)
+        assumed = Assumed(waiting, node)
         if promised is None:
             self._binder.add(assumed)
         else:
@@ -235,6 +280,8 @@ class Scheduler:
         if present and item is not None and pod_place(item)[0]:
             self._pod_changed(None, item)
             return
+        if present:
+            self._groups.note(pod, False)
         if self.columns.displace(pod.uid):
             self._happened(ClusterEvent.POD_REMOVED)
         if not present or item is None or item.meta.deletion_timestamp or isinstance(error, NotFound):
@@ -267,6 +314,8 @@ class Scheduler:
         if pod.nominated and pod.uid not in self.nominated and pod.uid not in self.columns.placed:
             self.columns.place(pod, pod.nominated)  # Nominated before this process began.
             self.nominated[pod.uid] = pod
+        if self._groups.note(pod, False):
+            self._happened(ClusterEvent.GROUP)
         self.queue.update(pod, self._clock.monotonic_s())
         self._wake.set()
 
@@ -275,7 +324,9 @@ class Scheduler:
         known = self.columns.placed.get(item.meta.uid)
         self.nominated.pop(item.meta.uid, None)
         if known is None:
-            self.columns.place(PodInfo(item), node)
+            pod = PodInfo(item)
+            self._groups.note(pod, True)
+            self.columns.place(pod, node)
             self._happened(ClusterEvent.POD_ADDED)
             return
         row, before = known
@@ -297,6 +348,7 @@ class Scheduler:
     def _forget(self, uid: str) -> None:
         self.queue.remove(uid)
         self.nominated.pop(uid, None)
+        self._groups.forget(uid)
         if self.columns.displace(uid):
             self._happened(ClusterEvent.POD_REMOVED)
 

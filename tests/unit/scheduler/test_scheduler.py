@@ -63,10 +63,10 @@ class World:
         await self.client.patch(NODES, name, "", {"status": body["status"]}, subresource="status")
         await self.settle()
 
-    async def pod(self, name, cpu="100m", **spec):
+    async def pod(self, name, cpu="100m", labels=None, **spec):
         container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
         body = {
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {}},
             "spec": {"containers": [container], **spec},
         }  # fmt: skip
         await self.client.create(PODS, body, "default")
@@ -203,3 +203,63 @@ async def test_finished_pods_free_their_room(world):
     await world.settle()
     await world.clock.advance(1.0)
     assert await world.place("b") == "n1"
+
+
+# ── preemption ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_more_urgent_pod_takes_the_place_of_another(world):
+    await world.node("n1", cpu="1")
+    await world.pod("low", cpu="900m", terminationGracePeriodSeconds=30)
+    assert await world.place("low") == "n1"
+    await world.pod("high", cpu="900m", priority=10)
+    high = await world.get("high")
+    assert high["status"]["nominatedNodeName"] == "n1"
+    low = await world.get("low")
+    assert low["metadata"]["deletionTimestamp"]
+    condition = next(c for c in low["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    assert (condition["status"], condition["reason"]) == ("True", "PreemptionByScheduler")
+    assert await world.messages("Preempted") == [f"Preempted by pod {high['metadata']['uid']} on node n1"]
+    await world.client.delete(PODS, "low", "default", DeleteOptions(grace_period_s=0))
+    await world.settle()
+    await world.clock.advance(1.0)
+    high = await world.get("high")
+    assert high["spec"]["nodeName"] == "n1"
+    assert "nominatedNodeName" not in high["status"]
+
+
+async def test_nobody_else_takes_the_room_that_was_made(world):
+    await world.node("n1", cpu="1")
+    await world.pod("low", cpu="900m", terminationGracePeriodSeconds=30)
+    await world.settle()
+    await world.pod("high", cpu="900m", priority=10)
+    await world.settle()
+    await world.pod("thief", cpu="900m")
+    await world.client.delete(PODS, "low", "default", DeleteOptions(grace_period_s=0))
+    await world.settle()
+    await world.clock.advance(1.0)
+    assert await world.place("high") == "n1"
+    assert await world.place("thief") is None
+
+
+# ── groups ──────────────────────────────────────────────────────────────────────────────────────────────
+
+GROUP = {
+    "pod-group.scheduling.sigs.k8s.io/name": "g",
+    "pod-group.scheduling.sigs.k8s.io/min-available": "3",
+}
+
+
+async def test_a_group_runs_together_or_not_at_all(world):
+    await world.node("n1", cpu="2")
+    for name in ("a", "b"):
+        await world.pod(name, cpu="900m", labels=GROUP)
+    assert [await world.place(name) for name in "ab"] == [None, None]
+    await world.pod("c", cpu="900m", labels=GROUP)
+    assert [await world.place(name) for name in "abc"] == [None, None, None]
+    assert not world.scheduler.columns.placed
+    conditions = (await world.get("c"))["status"]["conditions"]
+    assert "needs 2 fit at once" in next(c["message"] for c in conditions if c["type"] == "PodScheduled")
+    await world.clock.advance(20.0)
+    await world.node("n2", cpu="2")
+    assert {await world.place(name) for name in "abc"} == {"n1", "n2"}
