@@ -221,6 +221,7 @@ class Agent:
             services=self._services,
             recorder=self._recorder,
             clock=self._clock,
+            tally=self._tally,
             supervisor=self._supervisor,
             before_stop=self._before_stop,
             containers=self._containers(),
@@ -236,6 +237,7 @@ class Agent:
             )
             await self._housekeeping.start()
         await self.manager.start()
+            meters=self.meters,
 
     def _follow_shutdown(self, context: Context) -> None:
         holder, stages = self._settings.holder, self._settings.stages
@@ -375,6 +377,11 @@ def _handler(name: str) -> Object:
 def _devices_refusal(devices: DeviceManager, pod: Object) -> Rejection | None:
     found = devices.refusal(pod)
     return Rejection(*found) if found is not None else None
+
+    def _tally(self, target: Target, kind: str, result: str) -> None:
+        facts = target.container
+        pod = (facts.pod_namespace, facts.pod_name, facts.pod_uid)
+        self.meters.probed(result, kind, facts.name, pod)
 
 
 async def _node_logins(file: RegistryFile, reference: str) -> list[Credential]:

@@ -13,6 +13,7 @@ from orchestrator.agent.devices.manager import DeviceManager
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.probes import Prober
+from orchestrator.agent.stats.meters import Meters
 from orchestrator.api.item import Item, Object
 from orchestrator.base.clock import Clock
 from orchestrator.base.tasks import Supervisor
@@ -94,6 +95,7 @@ class Context:
     clock: Clock
     supervisor: Supervisor
     before_stop: BeforeStop
+    meters: Meters
     admission: list[Refusal] = field(default_factory=list)
     """Who else has a say in whether the node takes a new pod, such as eviction under pressure."""
     containers: ContainerSettings = field(default_factory=ContainerSettings)

@@ -82,8 +82,9 @@ def _open_from(path: Path, tail: int | None) -> list[BinaryIO]:
     current, older = _open_current(path)
     if current is None:
         return []
-    for each in (current, *reversed(older)):
-        file = each if not isinstance(each, str) else _open(each)
+    found: list[BinaryIO | str] = [current, *reversed(older)]
+    for each in found:
+        file = _open(each) if isinstance(each, str) else each
         if file is None:
             continue
         opened.insert(0, file)

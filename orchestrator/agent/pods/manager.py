@@ -105,6 +105,7 @@ class PodManager:
     async def _work(self, uid: str, worker: PodWorker) -> None:
         await worker.run()
         self._workers.pop(uid, None)
+        self._context.meters.forget(uid)
 
     async def _events(self) -> None:
         """Tell workers what the engine reports; ends with the engine and is begun again.
@@ -129,10 +130,11 @@ class PodManager:
     async def _list(self) -> None:
         sandboxes: dict[str, list[Sandbox]] = {}
         containers: dict[str, list[Container]] = {}
-        for sandbox in await self._context.runtime.list_sandboxes():
-            sandboxes.setdefault(sandbox.pod_uid, []).append(sandbox)
-        for container in await self._context.runtime.list_containers():
-            containers.setdefault(container.pod_uid, []).append(container)
+        with self._context.meters.listing():
+            for sandbox in await self._context.runtime.list_sandboxes():
+                sandboxes.setdefault(sandbox.pod_uid, []).append(sandbox)
+            for container in await self._context.runtime.list_containers():
+                containers.setdefault(container.pod_uid, []).append(container)
         self._listed = {
             uid: Observed.of(sandboxes.get(uid, ()), containers.get(uid, ()))
             for uid in sandboxes.keys() | containers.keys()

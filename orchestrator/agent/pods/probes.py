@@ -55,8 +55,10 @@ class Prober:
         rng: random.Random,
         *,
         enabled: bool = True,
+        tally: Callable[[Target, str, str], None] = lambda target, kind, result: None,
     ) -> None:
         """`on_change(pod_uid)` after a verdict changed; `on_event(target, reason, message)` per failure or warning.
+        `tally(target, kind, result)` counts every check: `successful`, `failed` or `unknown`.
 
         Not `enabled` (simulated nodes), every container counts as started and ready.
         """
@@ -65,6 +67,7 @@ class Prober:
         self._on_change = on_change
         self._on_event = on_event
         self._rng = rng
+        self._tally = tally
         self._checker = Checker(runtime)
         self._watched: dict[str, _Watched] = {}
 
@@ -127,6 +130,8 @@ class Prober:
         count, last = 0, None
         while True:
             outcome = await self._attempt(target, kind, probe)
+            unknown = outcome.result == "unknown"
+            self._tally(target, kind, "unknown" if unknown else "successful" if outcome.ok else "failed")
             if outcome.result != "unknown":
                 count, last = count + 1 if outcome.ok == last else 1, outcome.ok
                 threshold = probe.get("successThreshold", 1) if last else probe.get("failureThreshold", 3)

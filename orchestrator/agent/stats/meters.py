@@ -5,7 +5,7 @@ Counting costs a dictionary's look; series appear when something happens for the
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from orchestrator.agent.stats.exposition import Histogram, Page, labels
 from orchestrator.base.clock import Clock
@@ -29,8 +29,6 @@ class Meters:
         self.worker: dict[str, Histogram] = {}
         self.pod_start = Histogram(START_S)
         self.relist = Histogram(WORKER_S)
-        self.started_containers: Counter[str] = Counter()
-        self.started_pods = 0
         self.evictions: Counter[str] = Counter()
         self.probes: dict[ProbeKey, int] = {}
 
@@ -45,6 +43,20 @@ class Meters:
             raise
         finally:
             self._observe(self.operations, kind, OPERATION_S, begin_s)
+
+    def listing(self) -> AbstractContextManager[None]:
+        """A list of all that the engine has."""
+        return self._timed(self.relist)
+
+    @contextmanager
+    def _timed(self, histogram: Histogram) -> Iterator[None]:
+        begin_s = self._clock.monotonic_s()
+        yield
+        histogram.observe(self._clock.monotonic_s() - begin_s)
+
+    def start(self, *, adopted: bool) -> "PodStart":
+        """For a pod that is seen for the first time; one that runs already is not counted."""
+        return PodStart(self._clock, None if adopted else self.pod_start)
 
     @contextmanager
     def sync(self, kind: str) -> Iterator[None]:
@@ -70,7 +82,12 @@ class Meters:
 
     def forget(self, pod_uid: str) -> None:
         """A pod is gone: so are its series."""
-        self.probes = {key: count for key, count in self.probes.items() if key[5] != pod_uid}
+        if self.probes:
+            self.probes = {key: count for key, count in self.probes.items() if key[5] != pod_uid}
+
+    def _succeeded(self, kind: str) -> int:
+        found = self.operations.get(kind)
+        return sum(found.counts) - self.operation_errors[kind] if found is not None else 0
 
     def write(self, out: Page) -> None:
         """All but the probes, which have a page of their own."""
@@ -93,8 +110,9 @@ class Meters:
                       [({}, self.pod_start)])  # fmt: skip
         out.histogram("kubelet_pleg_relist_duration_seconds", "How long a list of the engine took.",
                       [({}, self.relist)])  # fmt: skip
-        out.family("kubelet_started_pods_total", "counter", "Pods started.", [("", self.started_pods)])
-        started = [(labels(container_type=kind), count) for kind, count in self.started_containers.items()]
+        pods, containers = self._succeeded("run_podsandbox"), self._succeeded("start_container")
+        out.family("kubelet_started_pods_total", "counter", "Pods started.", [("", pods)])
+        started = [(labels(container_type="container"), float(containers))]
         out.family("kubelet_started_containers_total", "counter", "Containers started.", started)
         evictions = [(labels(eviction_signal=kind), count) for kind, count in self.evictions.items()]
         out.family("kubelet_evictions", "counter", "Pods evicted, by signal.", evictions)
@@ -118,3 +136,25 @@ class Meters:
         ]
         out.family("prober_probe_total", "counter", "Probes of containers, by result.", samples)
         return out.render()
+
+
+class PodStart:
+    """From first sight of a pod until it runs. Owner: its worker."""
+
+    __slots__ = ("_begin_s", "_clock", "_histogram")
+
+    def __init__(self, clock: Clock, histogram: Histogram | None) -> None:
+        self._clock = clock
+        self._histogram = histogram
+        self._begin_s = clock.monotonic_s()
+
+    @property
+    def kind(self) -> str:
+        """What a round of the worker is."""
+        return "create" if self._histogram is not None else "sync"
+
+    def ran(self) -> None:
+        """Counted once."""
+        if self._histogram is not None:
+            self._histogram.observe(self._clock.monotonic_s() - self._begin_s)
+            self._histogram = None

@@ -102,3 +102,17 @@ def test_names_of_one_file_count_once_and_links_are_not_followed(tmp_path: Path)
     assert found is not None and 65_536 <= found.used_bytes < 131_072
     assert found.inodes_used == 3
     assert measure(tmp_path / "nothing", 0) is None
+
+
+async def test_the_agent_counts_its_work(world: World) -> None:
+    agent = await world.agent()
+    pod = await world.create("web")
+    await world.until(lambda: world.ready("web"))
+    meters = agent.meters
+    assert (meters.pod_start.counts and sum(meters.pod_start.counts), set(meters.worker)) == (1, {"create"})
+    assert sum(meters.operations["run_podsandbox"].counts) == 1 and sum(meters.relist.counts) >= 1
+    meters.probed("failed", "liveness", "app", ("default", "web", pod["metadata"]["uid"]))
+    await world.delete("web")
+    await world.pass_until(lambda: world.gone("web"))
+    await world.until(lambda: agent.workers() == [])
+    assert "kill" in meters.worker and meters.probes == {}

@@ -21,7 +21,7 @@ from orchestrator.agent.stats.usage import (
     VolumeUse,
 )
 from orchestrator.base.clock import VirtualClock
-from orchestrator.runtime.interface import Container, RuntimeFailure
+from orchestrator.runtime.interface import Container, RuntimeFailure, SandboxSpec
 from orchestrator.runtime.simulated import SimulatedRuntime
 from orchestrator.runtime.usage import Interface, Usage
 
@@ -122,7 +122,7 @@ async def test_the_agent_tells_of_its_own_work() -> None:
     with meters.sync("create"):
         await clock.advance(0.2)
     meters.pod_start.observe(2.5)
-    meters.started_containers["container"] += 1
+    await runtime.create_sandbox(SandboxSpec("u", "web", "shop", "web"))
     page = kubelet.page("n1", [], meters, snapshot())
     assert value(page, "kubelet_node_name", node="n1") == 1
     assert value(page, "kubelet_runtime_operations_total", operation_type="version") == 1
@@ -132,7 +132,7 @@ async def test_the_agent_tells_of_its_own_work() -> None:
     assert value(page, "kubelet_pod_worker_duration_seconds_bucket", le="0.25", **rounds) == 1
     assert value(page, "kubelet_pod_start_duration_seconds_count") == 1
     assert value(page, "kubelet_pod_start_duration_seconds_bucket", le="+Inf") == 1
-    assert value(page, "kubelet_started_containers_total", container_type="container") == 1
+    assert value(page, "kubelet_started_pods_total") == 1
     assert value(page, "kubelet_running_containers", container_state="running") == 0
     claim = {"namespace": "shop", "persistentvolumeclaim": "claim-1"}
     for name, figure in (("capacity_bytes", 1000), ("available_bytes", 400), ("used_bytes", 50),
