@@ -208,6 +208,7 @@ class Agent:
             self._probe_told,
             random.Random(),
             enabled=not settings.simulated,
+            tally=self._tally,
         )
         context = Context(
             facts=facts,
@@ -221,9 +222,9 @@ class Agent:
             services=self._services,
             recorder=self._recorder,
             clock=self._clock,
-            tally=self._tally,
             supervisor=self._supervisor,
             before_stop=self._before_stop,
+            meters=self.meters,
             containers=self._containers(),
         )
         context.admission.append(partial(_settings_refusal, context.containers))
@@ -237,7 +238,6 @@ class Agent:
             )
             await self._housekeeping.start()
         await self.manager.start()
-            meters=self.meters,
 
     def _follow_shutdown(self, context: Context) -> None:
         holder, stages = self._settings.holder, self._settings.stages
@@ -358,6 +358,11 @@ class Agent:
         if self.manager is not None:
             self.manager.probed(uid)
 
+    def _tally(self, target: Target, kind: str, result: str) -> None:
+        facts = target.container
+        pod = (facts.pod_namespace, facts.pod_name, facts.pod_uid)
+        self.meters.probed(result, kind, facts.name, pod)
+
     def _probe_told(self, target: Target, reason: str, message: str) -> None:
         worker = self.manager.worker(target.pod_uid) if self.manager is not None else None
         if worker is not None:
@@ -377,11 +382,6 @@ def _handler(name: str) -> Object:
 def _devices_refusal(devices: DeviceManager, pod: Object) -> Rejection | None:
     found = devices.refusal(pod)
     return Rejection(*found) if found is not None else None
-
-    def _tally(self, target: Target, kind: str, result: str) -> None:
-        facts = target.container
-        pod = (facts.pod_namespace, facts.pod_name, facts.pod_uid)
-        self.meters.probed(result, kind, facts.name, pod)
 
 
 async def _node_logins(file: RegistryFile, reference: str) -> list[Credential]:
