@@ -17,9 +17,11 @@ from orchestrator.runtime.containerd import ContainerdRuntime
 from orchestrator.runtime.docker import DockerRuntime
 from orchestrator.runtime.imagetar import Entry, build
 from orchestrator.runtime.interface import (
+    Device,
     ImageNotFound,
     LogOptions,
     Mount,
+    PodCgroup,
     RegistryAuth,
     Resources,
     Runtime,
@@ -725,6 +727,57 @@ async def test_changing_what_does_not_run_changes_nothing(pod: Pod) -> None:
     await pod.ended(container_id)
     await pod.runtime.update_resources(container_id, Resources(cpu_shares=204))
     await pod.runtime.update_resources("0" * 64, Resources(cpu_shares=204))
+
+
+async def test_all_containers_of_a_pod_share_its_limits_and_its_cgroup_goes_with_it(engine: Runtime) -> None:
+    name = f"limited-{secrets.token_hex(3)}"
+    group = PodCgroup(f"burstable/poduid-{name}", cpu_shares=200, memory_limit_bytes=64 << 20, pids_limit=12)
+    pod = await Pod(engine, name).open(cgroup_parent=group.path)
+    script = "for i in $(seq 20); do sleep 60 & done; echo all"
+    bombs = [await pod.run("sh", "-c", script, name=each, cgroup=group) for each in ("one", "two")]
+    output = [line for bomb in bombs for _, line in await pod.output(bomb)]
+    assert any(b"can't fork" in line for line in output)
+    (place,) = Path("/sys/fs/cgroup").glob(f"**/orchestrator-*/burstable/poduid-{name}/pids.max")
+    assert place.read_text() == "12\n"
+    await engine.remove_sandbox(pod.sandbox_id)
+    assert not place.parent.exists()
+
+
+async def test_a_device_is_there_and_no_other(real_pod: Pod) -> None:
+    container_id = await real_pod.run(
+        *("sh", "-c", "echo x > /dev/sink && echo written; ls /dev/fuse /dev/sink; mknod /k c 1 11; cat /k"),
+        devices=[Device("/dev/null", "/dev/sink", "rw")],
+    )
+    lines = [line for _, line in await real_pod.output(container_id)]
+    assert b"written" in lines and b"/dev/sink" in lines and b"/dev/fuse" not in lines
+    assert any(b"Operation not permitted" in line for line in lines)
+
+
+async def test_one_container_sees_the_processes_of_another(real_pod: Pod) -> None:
+    target = await real_pod.run("sleep", "1234", name="target")
+    container_id = await real_pod.run("ps", "-o", "args", name="debugger", target_id=target)
+    assert any(b"sleep 1234" in line for _, line in await real_pod.output(container_id))
+
+
+async def test_sysctls_are_the_pods_own(engine: Runtime) -> None:
+    wanted = {"net.ipv4.tcp_syncookies": "0", "kernel.shm_rmid_forced": "1"}
+    pod = await Pod(engine, "tuned").open(sysctls=wanted)
+    container_id = await pod.run("sysctl", "-n", *wanted)
+    assert await pod.output(container_id) == [("stdout", b"0"), ("stdout", b"1")]
+
+
+async def test_a_runtime_that_the_host_lacks_is_refused_by_name(engine: Runtime) -> None:
+    with pytest.raises(RuntimeFailure, match="test-handler"):
+        await Pod(engine, "odd").open(runtime_handler="test-handler")
+    assert await engine.list_sandboxes() == []
+    assert (await engine.handlers())[0] == ""
+
+
+async def test_nothing_is_hidden_from_a_container_that_wants_to_see_all(real_pod: Pod) -> None:
+    show = ("sh", "-c", "grep -c ' /proc/' /proc/mounts")
+    hidden = await real_pod.output(await real_pod.run(*show, name="usual"))
+    shown = await real_pod.output(await real_pod.run(*show, name="open", security=Security(unmasked=True)))
+    assert hidden > shown == [("stdout", b"0")]
 
 
 async def test_a_score_that_the_host_forbids_does_not_stop_a_container(real_pod: Pod) -> None:
