@@ -75,10 +75,12 @@ class Config:
     max_parallel_image_pulls: int = _IMAGES.pulls_max
     image_pull_credentials_verification: str = _IMAGES.verify
     image_pull_credentials_allowlist: tuple[str, ...] = ()
-    scheduler_config: str = ""
-    """Path of a KubeSchedulerConfiguration (YAML): profiles of the scheduler; empty for the default one."""
     registries: str = "/etc/orchestrator/registries.toml"
     """The file about mirrors, trust and logins of image registries, which need not be there."""
+    scheduler_config: str = ""
+    """Path of a KubeSchedulerConfiguration (YAML): profiles of the scheduler; empty for the default one."""
+    images_dir: str = ""
+    """Directory of image archives that are preloaded; empty takes `images` in `data_dir`."""
     no_agent: bool = False
     simulated_nodes: int = 0
     runtime: str = "auto"

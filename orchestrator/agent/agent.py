@@ -22,6 +22,7 @@ from orchestrator.agent.devices.manager import DeviceManager
 from orchestrator.agent.eviction.housekeeping import Housekeeping
 from orchestrator.agent.images.access import PullRecords
 from orchestrator.agent.images.keyring import Credential
+from orchestrator.agent.images.preload import Preloaded
 from orchestrator.agent.images.pulling import Images
 from orchestrator.agent.node import hostfacts
 from orchestrator.agent.node.addresses import FollowedAddress
@@ -81,6 +82,8 @@ class AgentSettings:
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     registries: Path | None = None
     """The node's file about image registries; None or an absent one says nothing."""
+    images: Path | None = None
+    """Directory of image archives to preload."""
     address: FollowedAddress | None = None
     """Follows the host's address; None keeps to `node_ip`."""
     device_plugins: Path | None = None
@@ -198,6 +201,16 @@ class Agent:
             pulls_max=wanted.pulls_max,
         )
 
+    async def _preload(self) -> Callable[[], Sequence[str]]:
+        """Images from the node's own directory, here before any pod starts; returns what tells their names."""
+        settings = self._settings
+        if settings.images is None:
+            return list
+        found = Preloaded(settings.images, settings.directory / "preloaded.json", self._runtime, self._clock)
+        await found.start()
+        self._supervisor.serve("preloaded images", found.run)
+        return found.names
+
     async def _start_pods(self, facts: NodeFacts, network: PodNetwork) -> None:
         settings = self._settings
         images = await self._images()
@@ -233,8 +246,15 @@ class Agent:
         self._follow_shutdown(context)
         self.manager = await self._pods(context)
         if not settings.simulated:
+            preloaded = await self._preload()
             self._housekeeping = Housekeeping(
-                settings.kubelet, settings.directory, context, self.stats, self.reporter, self.workers
+                settings.kubelet,
+                settings.directory,
+                context,
+                self.stats,
+                self.reporter,
+                self.workers,
+                preloaded,
             )
             await self._housekeeping.start()
         await self.manager.start()

@@ -105,6 +105,7 @@ class Nodes:
             volumes=config.volumes_dir(),
             kubelet=config.kubelet_settings(),
             registries=Path(config.registries),
+            images=Path(config.images_dir or config.data_dir / "images") if real else None,
             device_plugins=config.device_plugins() if real else None,
             address=FollowedAddress(config.node_ip, source_of_default_route if followed else None),
             static=self._static_pods(),

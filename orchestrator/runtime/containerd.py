@@ -458,6 +458,10 @@ class ContainerdRuntime:
     async def list_images(self) -> list[Image]:
         return await self._images.all()
 
+    async def load_file(self, path: Path) -> None:
+        """Held in memory while it is taken in."""
+        await self._images.load(await asyncio.to_thread(path.read_bytes))
+
     async def images_in_use(self) -> frozenset[str]:
         """The namespace is ours alone, and so are its containers."""
         found = (record.get("labels", {}).get(specs.IMAGE_ID, "") for record in await self._records())

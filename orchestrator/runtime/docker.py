@@ -468,6 +468,9 @@ class DockerRuntime:
     async def list_images(self) -> list[Image]:
         return await self._images.list()
 
+    async def load_file(self, path: Path) -> None:
+        await self._images.load_file(path)
+
     async def images_in_use(self) -> frozenset[str]:
         return await self._images.in_use()
 

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import IO, Any
 
 import aiodocker
 import aiohttp
@@ -95,13 +95,11 @@ class Engine:
         deadline_s: float = CALL_DEADLINE_S,
         versioned: bool = True,
     ) -> Any:
-        """The decoded JSON answer, or None when there is no body. `body` is JSON unless it is bytes."""
+        """The decoded JSON answer, or None when there is no body. `body` is JSON unless it is bytes or a file."""
         # As a stream: aiohttp sends large bytes in one piece, which would hold the loop.
-        data = (
-            io.BytesIO(body if isinstance(body, bytes) else msgspec.json.encode(body))
-            if body is not None
-            else None
-        )
+        data: IO[bytes] | None = body if isinstance(body, io.IOBase) else None  # type: ignore[assignment]
+        if body is not None and data is None:
+            data = io.BytesIO(body if isinstance(body, bytes) else msgspec.json.encode(body))
         with _words(path, deadline_s):
             async with (
                 asyncio.timeout(deadline_s),

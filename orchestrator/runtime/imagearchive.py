@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.runtime.interface import RuntimeFailure
@@ -37,6 +38,30 @@ def unpack_archive(archive: bytes) -> list[Archived]:
             return _images({_plain(name): name for name in tar.getnames()}, tar)
     except (tarfile.TarError, KeyError, ValueError, TypeError, OSError) as error:
         raise RuntimeFailure(f"this is no image archive: {error}") from error
+
+
+def archive_names(path: Path) -> list[str]:
+    """The names of the images in an archive, without what is in them. Blocking. Raises `RuntimeFailure`."""
+    try:
+        with tarfile.open(path) as tar:
+            inside = {_plain(name): name for name in tar.getnames()}
+            if "manifest.json" in inside:
+                entries = json.loads(_text(tar, inside["manifest.json"]))
+                return [name for entry in entries for name in entry.get("RepoTags") or ()]
+            notes = [
+                entry.get("annotations") or {}
+                for entry in json.loads(_text(tar, inside["index.json"]))["manifests"]
+            ]
+    except (tarfile.TarError, KeyError, ValueError, TypeError, EOFError) as error:
+        raise RuntimeFailure(f"{path} is no image archive: {error}") from error
+    return [found for note in notes if (found := next((note[key] for key in REF_NAMES if note.get(key)), ""))]
+
+
+def _text(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} is no file")
+    return file.read()
 
 
 def _images(names: Mapping[str, str], tar: tarfile.TarFile) -> list[Archived]:
@@ -93,3 +118,51 @@ def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:
 
 def _plain(name: str) -> str:
     return name.removeprefix("./").strip("/")
+
+
+def is_oci_layout(path: Path) -> bool:
+    """Whether an archive has an OCI layout only, and no manifest of Docker's. Blocking. Raises `RuntimeFailure`."""
+    try:
+        with tarfile.open(path) as tar:
+            names = {_plain(name) for name in tar.getnames()}
+    except (tarfile.TarError, EOFError) as error:
+        raise RuntimeFailure(f"{path} is no image archive: {error}") from error
+    return "index.json" in names and "manifest.json" not in names
+
+
+def docker_archive(archived: Archived, architecture: str) -> bytes:
+    """The image as `docker save` writes one; of an index, what runs on `architecture`. Raises `RuntimeFailure`."""
+    blobs = {f"sha256:{hashlib.sha256(blob).hexdigest()}": blob for blob in archived.blobs}
+    document = json.loads(archived.manifest)
+    while "manifests" in document:
+        fitting = [
+            part["digest"]
+            for part in document["manifests"]
+            if (part.get("platform") or {}).get("architecture", architecture) == architecture
+            and part["digest"] in blobs
+        ]
+        if not fitting:
+            raise RuntimeFailure(f"the archive has no image for linux/{architecture}")
+        document = json.loads(blobs[fitting[0]])
+    layers = [part["digest"] for part in document["layers"]]
+    config = document["config"]["digest"]
+    files = {f"{digest.partition(':')[2]}/layer.tar": blobs[digest] for digest in layers}
+    files[f"{config.partition(':')[2]}.json"] = blobs[config]
+    names = [name.partition("@")[0] for name in archived.tags]
+    entry = {
+        "Config": f"{config.partition(':')[2]}.json",
+        "RepoTags": names,
+        "Layers": [f"{digest.partition(':')[2]}/layer.tar" for digest in layers],
+    }
+    files["manifest.json"] = json.dumps([entry]).encode()
+    return _tarred(files)
+
+
+def _tarred(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()

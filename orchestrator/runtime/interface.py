@@ -372,6 +372,9 @@ class Runtime(Protocol):
 
     async def remove_image(self, image_id: str) -> None: ...
 
+    async def load_file(self, path: Path) -> None:
+        """Take in an image archive of `docker save` or with an OCI layout, plain or packed. Raises `RuntimeFailure`."""
+
     async def images_in_use(self) -> frozenset[str]:
         """Ids of the images that containers were made from, whoever made them and whether they run or not."""
 

@@ -332,6 +332,12 @@ class SimulatedRuntime:
     async def unmount_image(self, target: str) -> None:
         return None
 
+    async def load_file(self, path: Path) -> None:
+        from orchestrator.runtime.imagearchive import archive_names
+
+        for name in await asyncio.to_thread(archive_names, path):
+            await self.image(name)
+
     async def images_in_use(self) -> frozenset[str]:
         return frozenset(running.facts.image_id for running in self._containers.values())
 

@@ -47,7 +47,10 @@ class Housekeeping:
         stats: Collector,
         reporter: NodeReporter,
         workers: Callable[[], Sequence[PodWorker]],
+        preloaded: Callable[[], Sequence[str]] = list,
     ) -> None:
+        """`preloaded` names images that nobody could pull again."""
+        self._preloaded = preloaded
         self._context = context
         self._directory = directory
         self._stats = stats
@@ -61,7 +64,7 @@ class Housekeeping:
             context.images.used_s,
             self._disk,
             partial(self.event, None),
-            self._mounted,
+            self._kept,
         )
         self.eviction = EvictionManager(
             settings.eviction,
@@ -110,10 +113,11 @@ class Housekeeping:
         found = host.file_system(self._store or self._directory, 0.0)
         return Disk(found.capacity_bytes, found.available_bytes)
 
-    def _mounted(self) -> list[str]:
-        """References of images that pods have as volumes."""
+    def _kept(self) -> list[str]:
+        """References of images that pods have as volumes, and of those that were preloaded."""
         volumes = (volume for worker in self.workers() for volume in worker.pod["spec"].get("volumes") or ())
-        return [volume["image"].get("reference", "") for volume in volumes if "image" in volume]
+        mounted = [volume["image"].get("reference", "") for volume in volumes if "image" in volume]
+        return [*mounted, *self._preloaded()]
 
 
 def dead_containers(workers: Sequence[Seen]) -> list[str]:

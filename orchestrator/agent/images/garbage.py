@@ -87,9 +87,10 @@ class ImageGarbage:
         handed_out: dict[str, float],
         disk: Callable[[], Disk],
         event: Event,
-        mounted: Callable[[], Iterable[str]] = tuple,
+        kept: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`disk` may block; `mounted` gives the references of images that pods have as volumes."""
+        """`disk` may block; `kept` gives references of images that stay, such as those that
+        pods have as volumes."""
         self._runtime = runtime
         self._clock = clock
         self._settings = settings
@@ -97,7 +98,7 @@ class ImageGarbage:
         self._handed_out = handed_out
         self._disk = disk
         self._event = event
-        self._mounted = mounted
+        self._kept = kept
         self._known: Mapping[str, Known] = {}
         self._turn = asyncio.Lock()
 
@@ -140,7 +141,7 @@ class ImageGarbage:
     async def _looked(self) -> Collection[str]:
         """Take in which images are here and in use; returns the ids of the latter."""
         images = await self._runtime.list_images()
-        used = await self._runtime.images_in_use() | _named(images, self._mounted())
+        used = await self._runtime.images_in_use() | _named(images, self._kept())
         now_s, first = self._clock.now_s(), not self._known
         fresh = {}
         for image in images:
@@ -169,10 +170,10 @@ class ImageGarbage:
         return freed
 
 
-def _named(images: Iterable[Image], mounted: Iterable[str]) -> frozenset[str]:
+def _named(images: Iterable[Image], kept: Iterable[str]) -> frozenset[str]:
     """Ids of the images that these references mean."""
     names = set()
-    for reference in mounted:
+    for reference in kept:
         with contextlib.suppress(RuntimeFailure):
             names.add(
                 reference if references.is_image_id(reference) else references.parse(reference).familiar
