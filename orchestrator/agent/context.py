@@ -57,6 +57,9 @@ class PodVolumes(Protocol):
     def ages(self, pod: Object) -> bool:
         """Whether `refresh` has anything to do for this pod."""
 
+    async def release(self, pod_uid: str) -> None:
+        """Let go of the volumes of a pod that has ended; what its containers said last stays."""
+
     async def remove(self, pod_uid: str) -> None:
         """Delete everything of a pod."""
 

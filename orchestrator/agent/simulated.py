@@ -58,6 +58,9 @@ class NoVolumes:
     def ages(self, pod: Object) -> bool:
         return False
 
+    async def release(self, pod_uid: str) -> None:
+        return None
+
     async def remove(self, pod_uid: str) -> None:
         return None
 

@@ -363,6 +363,8 @@ class PodWorker:
             await self._termination.remove(self.pod, self.seen)
             await self._remove_object()
             self.gone = True
+        else:
+            await self.context.volumes.release(self.uid)
 
     async def _stop_containers(self) -> None:
         """Stop what runs; meanwhile the status follows what has ended already."""

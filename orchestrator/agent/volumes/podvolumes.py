@@ -17,17 +17,26 @@ from orchestrator.agent.containers import podfiles
 from orchestrator.agent.containers.env import ConfigError, PodFacts
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.volumes import atomic, claimed, emptydirs, hostpaths, networked
-from orchestrator.agent.volumes.containermounts import Place, container_mounts, shared_volumes
+from orchestrator.agent.volumes.containermounts import (
+    READ_ONLY_TREES,
+    Place,
+    container_mounts,
+    shared_volumes,
+)
 from orchestrator.agent.volumes.errors import VolumeError
 from orchestrator.agent.volumes.images import DIRECTORY as IMAGES
 from orchestrator.agent.volumes.images import ImageVolumes
 from orchestrator.agent.volumes.ownership import group_of
 from orchestrator.agent.volumes.sources import WRITTEN, Sources
+from orchestrator.agent.volumes.subpaths import DIRECTORY as SUB_PATHS
 from orchestrator.agent.volumes.usage import VolumeUsage, of_pod
 from orchestrator.api.errors import ApiError
 from orchestrator.api.item import Object
 from orchestrator.base import mounting
 from orchestrator.runtime.interface import Container, Device, Mount
+
+OF_VOLUMES = ("volumes", SUB_PATHS, READ_ONLY_TREES, IMAGES)
+"""What of a pod's directory goes when the pod has ended."""
 
 Placing = Callable[[Object, Object, PodFacts], Awaitable[Place]]
 """(pod, volume, facts) → where the volume is; raises `ConfigError`, `ApiError`, `OSError`."""
@@ -127,8 +136,8 @@ class Volumes:
             for uid in {path.name for path in self.root.iterdir()} - set(pod_uids):
                 await self.remove(uid)
 
-    async def remove(self, pod_uid: str) -> None:
-        """Unmount and delete everything of a pod; an unknown pod is fine."""
+    async def release(self, pod_uid: str) -> None:
+        """Unmount and delete the volumes of a pod that has ended: its memory is free, its claims are nobody's."""
         self.sources.forget(pod_uid)
         for key in [key for key in self._digests if key[0] == pod_uid]:
             del self._digests[key]
@@ -136,7 +145,13 @@ class Volumes:
         # Parts of images go before the images, whose files the engine may then delete.
         await asyncio.to_thread(_unmount, directory)
         await self.images.release(directory / IMAGES)
-        await asyncio.to_thread(_remove_tree, directory)
+        for name in OF_VOLUMES:
+            await asyncio.to_thread(_remove_tree, directory / name)
+
+    async def remove(self, pod_uid: str) -> None:
+        """Unmount and delete everything of a pod; an unknown pod is fine."""
+        await self.release(pod_uid)
+        await asyncio.to_thread(_remove_tree, self.pod_dir(pod_uid))
 
     # One volume
 

@@ -40,6 +40,23 @@ async def test_a_pod_starts_when_what_it_waits_for_comes_and_sees_its_changes(wo
     await world.until(lambda: shown(world, pod, "k") == "2", "the change is there")
 
 
+async def test_a_pod_that_has_ended_keeps_its_last_words_and_no_volume(world: World) -> None:
+    await world.agent(simulated=False)
+    done = container("app", "true", volumeMounts=MOUNTS)
+    pod = await world.create("job", done, volumes=volume(emptyDir={}), restartPolicy="Never")
+
+    async def succeeded() -> bool:
+        return (await world.status("job")).get("phase") == "Succeeded"
+
+    await world.pass_until(succeeded)
+    await world.pass_until(lambda: kept(world, pod) == ["containers", "hosts", "resolv.conf"])
+
+
+def kept(world: World, pod: Object) -> list[str]:
+    directory = world.directory / "agent" / "pods" / pod["metadata"]["uid"]
+    return sorted(entry.name for entry in directory.iterdir())
+
+
 async def test_labels_that_change_are_seen_by_the_pod(world: World) -> None:
     await world.agent(simulated=False)
     items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
