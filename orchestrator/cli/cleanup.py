@@ -173,8 +173,18 @@ async def _files(config: Config, purge: bool) -> str:
     if purge:
         doomed.append(config.data_dir)
     gone = [path for path in doomed if await asyncio.to_thread(_delete, path)]
-    kept = "" if purge or not config.data_dir.exists() else f"; {config.data_dir} is kept"
-    return (", ".join(map(str, gone)) + " removed" if gone else "nothing to remove") + kept
+    kept = await asyncio.to_thread(_kept, config, purge)
+    said = ", ".join(map(str, gone)) + " removed" if gone else "nothing to remove"
+    return said + "".join(f"; {path} is kept" for path in kept)
+
+
+def _kept(config: Config, purge: bool) -> list[Path]:
+    """Data that stays. Volumes outside of the data directory are never deleted: others may have theirs there."""
+    volumes = config.volumes_dir()
+    kept = [] if purge else [config.data_dir]
+    if not volumes.is_relative_to(config.data_dir.absolute()):
+        kept.append(volumes)
+    return [path for path in kept if path.exists()]
 
 
 def _delete(path: Path) -> bool:

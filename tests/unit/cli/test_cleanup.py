@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.base.errors import StartupError
-from orchestrator.cli.cleanup import check_stopped, mounts_below
+from orchestrator.cli.cleanup import _files, check_stopped, mounts_below
+from orchestrator.config import Config
 from orchestrator.store.disk import Disk
 
 MOUNTINFO = r"""
@@ -31,3 +32,19 @@ def test_a_running_server_is_not_cleaned_up(tmp_path):
         check_stopped(tmp_path)
     Disk().close(held)
     check_stopped(tmp_path)
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_volumes_elsewhere_are_kept_and_named(tmp_path, purge):
+    config = Config(
+        data_dir=tmp_path / "data",
+        run_dir=tmp_path / "run",
+        write_kubeconfig=tmp_path / "kubeconfig",
+        local_path_dir=str(tmp_path / "volumes"),
+    )
+    (config.data_dir / "agent").mkdir(parents=True)
+    (tmp_path / "volumes" / "pvc-1").mkdir(parents=True)
+    said = await _files(config, purge)
+    assert (tmp_path / "volumes" / "pvc-1").exists()
+    assert f"; {tmp_path / 'volumes'} is kept" in said
+    assert config.data_dir.exists() != purge
