@@ -34,10 +34,11 @@ def failed_init(pod: Object, seen: Observed) -> Container | None:
 
 def restarts(pod: Object, spec: Object, container: Container) -> bool:
     """Whether a container is started again after this end: by its own rules and policy, else by the pod's."""
-    return _restarts_after(pod, spec, container.exit_code)
+    return restarts_after(pod, spec, container.exit_code)
 
 
-def _restarts_after(pod: Object, spec: Object, exit_code: int) -> bool:
+def restarts_after(pod: Object, spec: Object, exit_code: int) -> bool:
+    """As `restarts`, for an end with this exit code."""
     if podspec.is_ephemeral(pod, spec["name"]):
         return False
     once = podspec.is_init(pod, spec["name"]) and not podspec.is_sidecar(spec)
@@ -91,7 +92,7 @@ def is_final(pod: Object, seen: Observed, spec: Object) -> bool:
     container = seen.newest(spec["name"])
     if container is None:
         code = lost_exit_code(pod, spec["name"])
-        return code is not None and not _restarts_after(pod, spec, code)
+        return code is not None and not restarts_after(pod, spec, code)
     if container.state != "exited" or restarts(pod, spec, container) or container.id in seen.renewed:
         return False
     return not is_past(pod, seen, container)

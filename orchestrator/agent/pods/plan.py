@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.agent import podspec
-from orchestrator.agent.pods.history import current, is_done, is_final, is_past, succeeded
+from orchestrator.agent.pods.history import current, is_done, is_final, is_past, restarts_after, succeeded
 from orchestrator.agent.pods.observed import HASH, Observed
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container
@@ -78,6 +78,8 @@ Operation = CreateSandbox | StartContainer | StopContainer | ResizeContainer | S
 Adjust = Literal["", "update", "restart"]
 """What a resize asks of a running container."""
 FOREVER = Wait(float("inf"))
+KILLED = 137
+"""The exit code to be expected of what is stopped for a failed probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Probed:
     started: bool = True
     ready: bool = True
     failed: str = ""
-    """Why it must be stopped: the liveness or startup probe gave up. Empty otherwise."""
+    """Which probe gave up, `liveness` or `startup`: the container must be stopped. Empty otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,10 @@ def _failed(now: Situation, spec: Object, container: Container) -> StopContainer
     if not probe.failed:
         return None
     told = spec.get("livenessProbe" if probe.started else "startupProbe") or {}
-    return StopContainer(container.id, spec["name"], probe.failed, told.get("terminationGracePeriodSeconds"))
+    why = f"Container {spec['name']} failed {probe.failed} probe"
+    if restarts_after(now.pod, spec, KILLED):
+        why += ", will be restarted"
+    return StopContainer(container.id, spec["name"], why, told.get("terminationGracePeriodSeconds"))
 
 
 def _keep_running(now: Situation, spec: Object, container: Container | None) -> Operation | None:

@@ -167,8 +167,7 @@ class Prober:
             new = replace(old, started=True, ready="readinessProbe" not in target.spec)
             watched.started.set()
         else:
-            why = f"Container {target.spec['name']} failed {kind} probe, will be restarted"
-            new = replace(old, failed="" if ok else why)
+            new = replace(old, failed="" if ok else kind)
         if new != old:
             watched.verdict = new
             self._on_change(target.pod_uid)

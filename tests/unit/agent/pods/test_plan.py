@@ -154,7 +154,12 @@ def test_the_earliest_due_container_decides_how_long_to_wait() -> None:
 
 def test_a_failed_liveness_probe_stops_the_container() -> None:
     operation = decide(pod(), seen(sandbox(), container("app")), {"app-0": Probed(failed="liveness")})
-    assert operation == StopContainer("app-0", "app", "liveness")
+    why = "Container app failed liveness probe, will be restarted"
+    assert operation == StopContainer("app-0", "app", why)
+    once = decide(
+        pod(policy="Never"), seen(sandbox(), container("app")), {"app-0": Probed(failed="liveness")}
+    )
+    assert once == StopContainer("app-0", "app", "Container app failed liveness probe")
 
 
 def test_a_failed_probe_may_bring_its_own_grace_period() -> None:
@@ -163,10 +168,9 @@ def test_a_failed_probe_may_bring_its_own_grace_period() -> None:
     )
     observed = seen(sandbox(), container("app"))
     live = decide(pod(spec), observed, {"app-0": Probed(failed="liveness")})
-    assert live == StopContainer("app-0", "app", "liveness", 3)
-    assert decide(pod(spec), observed, {"app-0": Probed(started=False, failed="startup")}) == StopContainer(
-        "app-0", "app", "startup", None
-    )
+    assert isinstance(live, StopContainer) and live.grace_s == 3
+    begins = decide(pod(spec), observed, {"app-0": Probed(started=False, failed="startup")})
+    assert isinstance(begins, StopContainer) and begins.grace_s is None
 
 
 def test_a_sidecar_that_has_not_started_holds_back_what_follows() -> None:

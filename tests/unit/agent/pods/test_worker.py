@@ -275,7 +275,7 @@ async def test_the_end_of_the_log_stands_in_for_last_words(world: World) -> None
     )
     await world.create("web", talks, restartPolicy="Never")
     await world.until(lambda: _phase(world, "web", "Failed"))
-    assert (await world.state("web"))["state"]["terminated"]["message"] == "it broke"
+    assert (await world.state("web"))["state"]["terminated"]["message"] == "it broke\n"
 
 
 class Unwell(SimulatedRuntime):
