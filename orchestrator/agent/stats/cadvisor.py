@@ -7,6 +7,7 @@ A row for each container (its image and name given), one for each pod's cgroup (
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.agent import podspec
 from orchestrator.agent.stats.exposition import Page, Sample, labels
 from orchestrator.agent.stats.usage import ContainerUsage, NodeUsage, PodUsage, Snapshot
 from orchestrator.runtime.usage import Interface, Usage
@@ -148,7 +149,7 @@ def _rows(pod: PodUsage) -> list[_Row]:
         own = {
             "container": facts.name,
             "id": each.cgroup or f"/{facts.id}",
-            "image": facts.image,
+            "image": str((podspec.find_container(pod.pod, facts.name) or {}).get("image") or facts.image),
             "name": facts.id,
             **where,
         }
