@@ -1,6 +1,6 @@
 #!/bin/sh
 # The long campaigns that CI only samples: crash points, failing disks, kills, flipped bits, cut logs, random programs, every kubectl.
-# Usage: sh tests/nightly.sh [MINUTES]   at most so long for each of the eight (60); they stop earlier when all is done.
+# Usage: sh tests/nightly.sh [MINUTES]   at most so long for each of the campaigns (60); they stop earlier when all is done.
 # Everything is drawn from STORE_TEST_SEED (default: the time), which is printed. Exits 1 when anything went wrong.
 # Run tests/run.sh once before: it makes the virtual environment.
 set -u
@@ -41,6 +41,11 @@ run matrix env MATRIX=all "$python" -m pytest -q -p no:cacheprovider tests/e2e/t
 
 run scheduler env SCHEDULER_TEST_SEED="$seed" SCHEDULER_TEST_DECISIONS="$((minutes * 16700))" \
     SCHEDULER_TEST_CHURN="$((minutes * 16700))" "$python" -m pytest -q -p no:cacheprovider tests/unit/scheduler/test_oracle.py
+
+run leaks env AGENT_TEST_SEED="$seed" AGENT_TEST_CYCLES="$((minutes * 1700))" \
+    "$python" -m pytest -q -p no:cacheprovider tests/unit/agent/pods/test_leaks.py
+run node env AGENT_TEST_SEED="$seed" FAULT_ENGINES=containerd,docker-live-restore,docker \
+    FAULT_ROUNDS="$minutes" "$python" -m pytest -q -p no:cacheprovider tests/e2e/test_faults.py
 
 tools="$saved-tools"
 "$python" -m pip install --quiet --target "$tools" "schemathesis>=4" \
