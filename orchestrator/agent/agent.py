@@ -306,10 +306,10 @@ class Agent:
         self._supervisor.spawn("devices", self.reporter.report_now())
 
     def _containers(self) -> ContainerSettings:
-        domain = self._settings.dns.domain
+        dns = self._settings.dns
         if self._settings.simulated:
-            return ContainerSettings(domain)
-        return containersettings.of_host(domain, self._settings.directory)
+            return ContainerSettings(dns.domain)
+        return containersettings.of_host(dns, self._settings.directory)
 
     def workers(self) -> list[PodWorker]:
         """Of every pod on the node."""

@@ -51,6 +51,9 @@ class PodVolumes(Protocol):
     async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
         """Volumes that the container is given as block devices. Raises as `mounts` does."""
 
+    async def text(self, pod_uid: str, volume: str, path: str) -> str:
+        """A file that a container wrote into a volume of the pod's own. Raises `OSError`."""
+
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         """Bring config maps, secrets and tokens up to date."""
 

@@ -52,6 +52,9 @@ class NoVolumes:
     async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
         return []
 
+    async def text(self, pod_uid: str, volume: str, path: str) -> str:
+        raise FileNotFoundError(path)
+
     async def refresh(self, pod: Object, facts: PodFacts) -> None:
         return None
 

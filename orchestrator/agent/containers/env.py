@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.agent import podspec
+from orchestrator.agent.containers import envfile
 from orchestrator.api.errors import NotFound
 from orchestrator.api.item import Object
 from orchestrator.api.resources import CONFIGMAPS, SECRETS, Resource
@@ -17,6 +18,8 @@ from orchestrator.base.errors import OrchestratorError
 
 Fetch = Callable[[Resource, str, str], Awaitable[Object]]
 """(resource, namespace, name) → object; raises `NotFound`."""
+Read = Callable[[str, str], Awaitable[str]]
+"""(volume, path in it) → content of a file; raises `OSError`, such as `FileNotFoundError`."""
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 
@@ -76,9 +79,17 @@ def _one_service(name: str, spec: Object) -> dict[str, str]:
 
 
 async def container_env(
-    pod: Object, container: Object, facts: PodFacts, services: Iterable[Object], fetch: Fetch
+    pod: Object,
+    container: Object,
+    facts: PodFacts,
+    services: Iterable[Object],
+    fetch: Fetch,
+    read: Read | None = None,
 ) -> dict[str, str]:
-    """All variables of one container, in the order in which later ones win. Raises `ConfigError`."""
+    """All variables of one container, in the order in which later ones win. Raises `ConfigError`.
+
+    `read` is for files of volumes; without it there are none.
+    """
     namespace = pod["metadata"]["namespace"]
     links = bool(pod["spec"].get("enableServiceLinks", True))
     values = service_env(services, namespace, links)
@@ -88,7 +99,11 @@ async def container_env(
         known.update(found)
     for variable in container.get("env") or ():
         if "valueFrom" in variable:
-            value = await _value_from(variable["valueFrom"], pod, container, facts, fetch)
+            source = variable["valueFrom"]
+            if "fileKeyRef" in source:
+                value = await _from_file(source["fileKeyRef"], read)
+            else:
+                value = await _value_from(source, pod, container, facts, fetch)
             if value is None:
                 continue
             known[variable["name"]] = value
@@ -153,6 +168,22 @@ async def _value_from(
             f"couldn't find key {reference['key']} in {kind} {namespace}/{reference.get('name')}"
         )
     return None
+
+
+async def _from_file(reference: Object, read: Read | None) -> str | None:
+    """A variable that an earlier container wrote down; None where it is optional and not there."""
+    volume, path, key = reference.get("volumeName", ""), reference.get("path", ""), reference.get("key", "")
+    try:
+        if read is None:
+            raise FileNotFoundError(path)
+        values = envfile.parse(await read(volume, path))
+    except FileNotFoundError:
+        values = {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'couldn\'t parse env file "{path}" of volume "{volume}": {error}') from error
+    if key in values or reference.get("optional"):
+        return values.get(key)
+    raise ConfigError(f'environment variable key "{key}" not found in file "{path}" of volume "{volume}"')
 
 
 def field_value(pod: Object, path: str, facts: PodFacts) -> str:

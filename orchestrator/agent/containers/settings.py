@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.agent.containers.admit import HostAbilities, has_apparmor
+from orchestrator.agent.containers.podfiles import DnsSettings
 
 PID_MAX = Path("/proc/sys/kernel/pid_max")
 POD_PIDS_MAX = 16_384
@@ -20,15 +21,18 @@ class ContainerSettings:
     pids_max: int = 0
     """Processes of one pod; 0 is without a limit."""
     abilities: HostAbilities = field(default_factory=HostAbilities)
+    dns: DnsSettings | None = None
+    """How pods resolve names; None where they get no files."""
 
 
-def of_host(domain: str, directory: Path, pids_max: int = 0) -> ContainerSettings:
+def of_host(dns: DnsSettings, directory: Path, pids_max: int = 0) -> ContainerSettings:
     """For this host; `directory` is the agent's. A `pids_max` of 0 takes what keeps a fork bomb inside its pod."""
     return ContainerSettings(
-        domain,
+        dns.domain,
         directory / "seccomp",
         pids_max or default_pids_max(),
         HostAbilities(apparmor=has_apparmor()),
+        dns,
     )
 
 

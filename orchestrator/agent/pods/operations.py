@@ -7,9 +7,10 @@ are raised.
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 
 from orchestrator.agent import podspec
-from orchestrator.agent.containers import runtimeclass, translate
+from orchestrator.agent.containers import podfiles, runtimeclass, translate
 from orchestrator.agent.containers.env import ConfigError, container_env
 from orchestrator.agent.context import Context
 from orchestrator.agent.images import texts
@@ -73,6 +74,7 @@ class Operations:
         for old in seen.sandboxes:
             await context.network.detach(old.id)
             await context.runtime.stop_sandbox(old.id)
+        self._tell_dns(pod)
         for old in seen.sandboxes[1:]:
             await context.runtime.remove_sandbox(old.id)
             seen.drop_sandbox(old.id)
@@ -88,6 +90,13 @@ class Operations:
             text = f"Failed to create pod sandbox: {error}"
             context.recorder.event(pod, "Warning", "FailedCreatePodSandBox", text)
             raise
+
+    def _tell_dns(self, pod: Object) -> None:
+        """What of the pod's resolver settings has no effect; only its own can be too many."""
+        dns, spec = self._context.containers.dns, pod["spec"]
+        if dns is not None and (spec.get("dnsConfig") or spec.get("dnsPolicy") == "Default"):
+            for text in podfiles.dns_problems(pod, dns):
+                self._context.recorder.event(pod, "Warning", "DNSConfigForming", text)
 
     async def _attach(self, sandbox: Sandbox) -> str:
         try:
@@ -265,7 +274,8 @@ class Operations:
     ) -> translate.Prepared:
         """Raises `ConfigError` for the environment, `MountFailure` for volumes."""
         context, facts = self._context, self._context.pod_facts(pod_ip)
-        env = await container_env(pod, container, facts, self._services(pod), context.fetch)
+        read = partial(context.volumes.text, pod["metadata"]["uid"])
+        env = await container_env(pod, container, facts, self._services(pod), context.fetch, read)
         try:
             mounts = await context.volumes.mounts(pod, container, facts, env, attempt)
             devices = await context.volumes.devices(pod, container, facts)

@@ -35,6 +35,22 @@ def open_beneath(root: int, path: str) -> int:
     return walk(root, path)
 
 
+def read_beneath(root: os.PathLike[str], path: str, bytes_max: int) -> str:
+    """The beginning of a plain file below the directory `root`. Raises `OSError`."""
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = open_beneath(base, path)
+    finally:
+        os.close(base)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", path)
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            return file.read(bytes_max).decode("utf-8", "replace")
+    finally:
+        os.close(found)
+
+
 def _openat2(root: int, path: str) -> int:
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
     size = ctypes.c_size_t(ctypes.sizeof(how))

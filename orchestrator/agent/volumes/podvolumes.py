@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.agent.containers import podfiles
+from orchestrator.agent.containers import envfile, podfiles
 from orchestrator.agent.containers.env import ConfigError, PodFacts
 from orchestrator.agent.containers.podfiles import DnsSettings
-from orchestrator.agent.volumes import atomic, claimed, emptydirs, hostpaths, networked
+from orchestrator.agent.volumes import atomic, beneath, claimed, emptydirs, hostpaths, networked
 from orchestrator.agent.volumes.containermounts import (
     READ_ONLY_TREES,
     Place,
@@ -74,6 +74,12 @@ class Volumes:
             ]
 
         return await asyncio.to_thread(work)
+
+    async def text(self, pod_uid: str, volume: str, path: str) -> str:
+        """A file that a container wrote into a volume of the pod's own. Raises `OSError`."""
+        return await asyncio.to_thread(
+            beneath.read_beneath, self.pod_dir(pod_uid) / "volumes" / volume, path, envfile.TEXT_BYTES_MAX
+        )
 
     async def devices(self, pod: Object, container: Object, facts: PodFacts) -> list[Device]:
         """Volumes that the container is given as block devices. Raises as `mounts` does."""

@@ -188,3 +188,33 @@ def test_amounts_are_rounded_up_to_the_divisor() -> None:
         ("requests.memory", "1", "0"),
     ):
         assert resource_value(desired, container, {"resource": resource, "divisor": divisor}, FACTS) == text
+
+
+FILE = {"volumeName": "v", "path": "out.env", "key": "TOKEN"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "wanted"),
+    [
+        (FILE, "TOKEN='a b'", {"X": "a b"}),
+        ({**FILE, "optional": True}, "OTHER=1", {}),
+        ({**FILE, "optional": True}, None, {}),
+        (FILE, "OTHER=1", 'key "TOKEN" not found in file "out.env"'),
+        (FILE, None, 'key "TOKEN" not found'),
+        (FILE, "rubbish", "couldn't parse env file"),
+    ],
+)
+async def test_variables_from_a_file(reference: Json, text: str | None, wanted: dict[str, str] | str) -> None:
+    async def read(volume: str, path: str) -> str:
+        assert (volume, path) == ("v", "out.env")
+        if text is None:
+            raise FileNotFoundError(path)
+        return text
+
+    asked = spec_of("app", env=[{"name": "X", "valueFrom": {"fileKeyRef": reference}}])
+    found = container_env(pod(asked, enableServiceLinks=False), asked, FACTS, [], fetch, read)
+    if isinstance(wanted, str):
+        with pytest.raises(ConfigError, match=wanted):
+            await found
+    else:
+        assert await found == wanted
