@@ -169,6 +169,8 @@ class Cluster:
         self.config = directory / "config.toml"
         self.kubeconfig = directory / "kubeconfig"
         self.log = directory / "log"
+        self.manifests = directory / "manifests"
+        self.manifests.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
         self.answered_s = 0.0
         self.config.write_text(
@@ -178,6 +180,7 @@ class Cluster:
             f'runtime_endpoint = "{engine}"\n'
             f"port = {free_port()}\n"
             f"agent_port = {free_port()}\n"
+            f'static_pod_path = "{self.manifests}"\n'
             'pod_cidr = "10.62.0.0/16"\n'
             'service_cidr = "10.63.0.0/16"\n'
             'dns_address = "10.63.0.10"\n'
