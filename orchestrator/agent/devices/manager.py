@@ -47,7 +47,6 @@ class Edits:
     annotations: dict[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
-    cdi: tuple[str, ...] = ()
 
 
 class DeviceManager:
@@ -190,12 +189,16 @@ class DeviceManager:
         except GrpcError as error:
             raise RuntimeFailure(f"device plugin: {error}", "CreateContainerError") from error
         answer = merged(entry.answer for entry in entries)
+        if answer["cdiDevices"]:
+            # To start without what was promised would be worse.
+            names = ", ".join(each.get("name", "") for each in answer["cdiDevices"])
+            text = f"CDI device injection failed: unresolvable CDI devices {names}"
+            raise RuntimeFailure(text, "CreateContainerError")
         return Edits(
             answer["envs"],
             answer["annotations"],
             tuple(_mount(each) for each in answer["mounts"]),
             tuple(_device(each) for each in answer["devices"]),
-            tuple(each.get("name", "") for each in answer["cdiDevices"]),
         )
 
     async def _prepare(self, pod: Object, container: Object, entry: Entry) -> None:

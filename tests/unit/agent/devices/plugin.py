@@ -20,6 +20,7 @@ class FakeGpu:
         self.resource = "test.example/gpu"
         self.devices = devices
         self.options = options
+        self.cdi: tuple[str, ...] = ()
         self.asked: list[tuple[str, Any]] = []
         self._wire = Wire()
         self._directory = directory
@@ -74,6 +75,7 @@ class FakeGpu:
             "mounts": [{"containerPath": "/gpu", "hostPath": "/opt/gpu", "readOnly": True}],
             "devices": [{"containerPath": "/dev/gpu0", "hostPath": "/dev/null", "permissions": "rw"}],
             "annotations": {"gpu": "yes"},
+            "cdiDevices": [{"name": name} for name in self.cdi],
         }
         return self._wire.encode("AllocateResponse", {"containers": [one]})
 

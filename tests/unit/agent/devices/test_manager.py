@@ -199,6 +199,16 @@ async def test_without_its_plugin_a_container_waits(directory: Path) -> None:
             await kubelet.manager.edits(desired, desired["spec"]["containers"][0])
 
 
+async def test_devices_that_only_cdi_describes_are_refused_by_name(directory: Path) -> None:
+    async with running(directory) as (kubelet, supervisor), plugged(directory, supervisor, TWO) as gpu:
+        gpu.cdi = ("test.example/gpu=a",)
+        await kubelet.totals(2, 2)
+        desired = asking("u1", 1)
+        assert kubelet.manager.refusal(desired) is None
+        with pytest.raises(RuntimeFailure, match="unresolvable CDI devices test"):
+            await kubelet.manager.edits(desired, desired["spec"]["containers"][0])
+
+
 async def test_a_host_has_one_kubelet(directory: Path) -> None:
     async with running(directory) as (_, supervisor):
         with pytest.raises(OSError, match="another kubelet"):
