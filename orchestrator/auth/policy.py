@@ -132,10 +132,17 @@ CLUSTER_ROLES: dict[str, list[Object]] = {
         _rule("", ("pods",), ("delete",)),
         _rule("", ("bindings", "pods/binding"), ("create",)),
         _rule("", ("pods/status",), ("patch", "update")),
+        _rule("", ("persistentvolumeclaims", "persistentvolumes"), READ),
         _rule("apps", ("replicasets", "statefulsets"), READ),
+        _rule("policy", ("poddisruptionbudgets",), READ),
+        _rule("storage.k8s.io", ("csidrivers", "csinodes", "csistoragecapacities", "volumeattachments"), READ),
         _rule("coordination.k8s.io", ("leases",), ("create", "get", "list", "update", "watch")),
         _EVENTS,
         *_REVIEWS,
+    ],
+    "system:volume-scheduler": [
+        _rule("", ("persistentvolumeclaims", "persistentvolumes"), (*READ, "patch", "update")),
+        _rule("storage.k8s.io", ("storageclasses",), READ),
     ],
     "system:kube-controller-manager": [
         {"verbs": list(READ), "apiGroups": ["*"], "resources": ["*"]},
@@ -169,6 +176,7 @@ CLUSTER_ROLE_BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "system:node-proxier": ("system:node-proxier", (("User", "system:kube-proxy"),)),
     "system:kube-dns": ("system:kube-dns", (("User", "system:kube-dns"),)),
     "system:kube-scheduler": ("system:kube-scheduler", (("User", "system:kube-scheduler"),)),
+    "system:volume-scheduler": ("system:volume-scheduler", (("User", "system:kube-scheduler"),)),
     "system:kube-controller-manager": (
         "system:kube-controller-manager",
         (("User", "system:kube-controller-manager"),),

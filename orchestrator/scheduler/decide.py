@@ -23,6 +23,8 @@ from orchestrator.scheduler.rules.infos import PodInfo
 from orchestrator.scheduler.rules.interface import Filter, Scope, Score
 
 EVALUATIONS_MAX = 256
+FEW = 8
+"""Rows that are repaired one by one."""
 INFEASIBLE = -1
 
 
@@ -52,7 +54,7 @@ class Evaluation:
 
     __slots__ = (
         "base", "domain_filters", "domain_scores", "filters", "fixed", "node_filters", "node_scores", "passes",
-        "raw", "row_filters", "row_scores", "stamp", "states", "version",
+        "raw", "row_filters", "row_scores", "single", "stamp", "states", "version",
     )  # fmt: skip
 
     def __init__(self, capacity: int) -> None:
@@ -73,6 +75,8 @@ class Evaluation:
         self.node_scores: list[Score] = []
         self.row_scores: list[Score] = []
         self.domain_scores: list[Score] = []
+        self.single = False
+        """Whether all rules of scope `ROW` can be asked for one row without arrays."""
         self.version = 0
         self.stamp: tuple[int, int, int] = (-1, -1, -1)
 
@@ -240,6 +244,10 @@ class Decider:
                 evaluation.node_scores.append(score)
             else:
                 evaluation.row_scores.append(score)
+        rules = (*evaluation.row_filters, *evaluation.row_scores)
+        evaluation.single = all(hasattr(rule, "one") for rule in rules) and not any(
+            score.scope is Scope.ROW for score in evaluation.raw
+        )
 
     def _scores_of(self, evaluation: Evaluation) -> list[Score]:
         return [
@@ -253,8 +261,9 @@ class Decider:
             evaluation.states[score] = score.prepare(self.columns, pod)
 
     def _repair(self, evaluation: Evaluation, pod: PodInfo, changes: list[int]) -> None:
-        if len(changes) == 1 and changes[0] >= 0:
-            self._refresh(evaluation, pod, np.array(changes))
+        if len(changes) <= FEW and evaluation.single and min(changes) >= 0:
+            for row in set(changes):
+                self._refresh_one(evaluation, pod, row)
             return
         nodes = {~change for change in changes if change < 0}
         if nodes:
@@ -290,6 +299,21 @@ class Decider:
             if score.scope is Scope.ROW:
                 raw[rows] = score.score(columns, pod, rows, states[score])
         evaluation.base[rows] = np.where(fits, total, INFEASIBLE)
+
+    def _refresh_one(self, evaluation: Evaluation, pod: PodInfo, row: int) -> None:
+        """The same for one row, without arrays: placing a pod is what happens most."""
+        columns, states, base = self.columns, evaluation.states, evaluation.base
+        if not evaluation.passes[row]:
+            base[row] = INFEASIBLE
+            return
+        for rule in evaluation.row_filters:
+            if not rule.one(columns, pod, row, states[rule]):  # type: ignore[attr-defined]  # `single` says so
+                base[row] = INFEASIBLE
+                return
+        total = evaluation.fixed.item(row)
+        for score in evaluation.row_scores:
+            total += score.weight * score.one(columns, pod, row, states[score])  # type: ignore[attr-defined]
+        base[row] = total
 
     # ── one decision ────────────────────────────────────────────────────────────────────────────────────
 

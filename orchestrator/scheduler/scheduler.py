@@ -287,6 +287,9 @@ class Scheduler:
         if not present or item is None or item.meta.deletion_timestamp or isinstance(error, NotFound):
             return
         waiting.pod = PodInfo(item)
+        self._recorder.event(
+            waiting.pod.reference, "Warning", "FailedScheduling", f"binding rejected: {error}"
+        )
         self.queue.retry(waiting, self._clock.monotonic_s())
         self._wake.set()
 

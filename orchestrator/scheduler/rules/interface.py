@@ -12,6 +12,8 @@ returns from `prepare`, and gets back as `state`; that is thrown away when label
 - `DOMAIN`: anything, such as pods on other nodes (spread, affinity) or objects that are no nodes (volumes). Asked at
   each decision, with the rows that passed everything else: keep what it reads as counts (`rules/counts.py`).
 
+A rule of scope `ROW` may also have `one(columns, pod, row, state)`, the same answer for one row as a plain value.
+
 Adding a rule: a module in `rules/`, an instance in the table of `profiles.py`, its rules in the oracle of the tests.
 """
 

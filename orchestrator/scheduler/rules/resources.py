@@ -49,6 +49,14 @@ class Fit(Rule):
             fits &= columns.allocatable[number, rows] - columns.requested[number, rows] >= wanted
         return fits
 
+    def one(self, columns: Columns, pod: PodInfo, row: int, state: Any) -> bool:
+        resources, allocatable, requested = columns.resources, columns.allocatable, columns.requested
+        for name, wanted in state:
+            number = resources.get(name)
+            if number is None or allocatable.item(number, row) - requested.item(number, row) < wanted:
+                return False
+        return True
+
     def reasons(self, columns: Columns, pod: PodInfo, rows: Rows, state: Any) -> Counter[str]:
         found: Counter[str] = Counter()
         for name, value in state:
@@ -110,6 +118,22 @@ class _Allocated(Rule):
 
 
 class LeastAllocated(_Allocated):
+    def one(self, columns: Columns, pod: PodInfo, row: int, state: Any) -> int:
+        total = weights = 0
+        for name, wanted, weight in state:
+            number = columns.resources.get(name, -1)
+            whole = columns.allocatable.item(number, row) if number >= 0 else 0
+            if whole > 0:
+                scored = _SCORED.get(name)
+                used = (
+                    columns.requested.item(number, row)
+                    if scored is None
+                    else columns.scored.item(scored, row)
+                )
+                total += max(whole - used - wanted, 0) * SCORE_MAX // whole * weight
+                weights += weight
+        return int(total // weights) if weights else 0
+
     def _part(self, used: Vector, allocatable: Vector) -> Vector:
         part: Vector = np.maximum(allocatable - used, 0) * SCORE_MAX // allocatable
         return part
@@ -182,6 +206,20 @@ class BalancedAllocation(Rule):
             counted.append(allocatable > 0)
         scores: Vector = ((1 - _deviation(fractions, counted)) * SCORE_MAX).astype(np.int64)
         return scores
+
+    def one(self, columns: Columns, pod: PodInfo, row: int, state: Any) -> int:
+        shares = []
+        for name, wanted in state:
+            number = columns.resources.get(name, -1)
+            whole = columns.allocatable.item(number, row) if number >= 0 else 0
+            if whole > 0:
+                shares.append(min((columns.requested.item(number, row) + wanted) / whole, 1.0))
+        if len(shares) < 2:
+            return SCORE_MAX
+        if len(shares) == 2:
+            return int((1 - abs((shares[0] - shares[1]) / 2)) * SCORE_MAX)
+        at = np.array([row])
+        return int(self.score(columns, pod, at, state)[0])
 
 
 def _deviation(fractions: list[Any], counted: list[Any]) -> Any:
