@@ -70,7 +70,10 @@ class SchedulingQueue:
             waiting = self._pods[pod.uid] = Waiting(pod, now_s, self._order)
             self._activate(waiting)
             return
-        same = waiting.pod.signature == pod.signature and waiting.pod.priority == pod.priority
+        known = waiting.pod
+        same = (
+            known.signature == pod.signature and known.priority == pod.priority and known.labels == pod.labels
+        )
         waiting.pod = pod
         if not same and waiting.place != "backoff":
             self._activate(waiting)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.admission.chain import AdmissionChain
 from orchestrator.api.access import component
-from orchestrator.api.errors import InternalError
+from orchestrator.api.errors import InternalError, NotFound
 from orchestrator.api.options import DeleteOptions
 from orchestrator.api.resources import EVENTS, NAMESPACES, NODES, PODS, ResourceTable
 from orchestrator.api.schema import Schemas
@@ -263,3 +263,20 @@ async def test_a_group_runs_together_or_not_at_all(world):
     await world.clock.advance(20.0)
     await world.node("n2", cpu="2")
     assert {await world.place(name) for name in "abc"} == {"n1", "n2"}
+
+
+# ── why ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_why_a_pod_is_where_it_is_or_nowhere(world):
+    await world.node("full", cpu="1")
+    await world.node("free", cpu="2")
+    await world.pod("a", cpu="1500m")
+    assert await world.place("a") == "free"
+    why = world.scheduler.why("default", "a")
+    assert why["node"] == "free"
+    assert why["nodes"]["full"] == {"filter": "NodeResourcesFit", "reasons": ["Insufficient cpu"]}
+    assert why["nodes"]["free"]["total"] == sum(why["nodes"]["free"]["scores"].values()) > 0
+    assert list(world.scheduler.columns.placed) == [(await world.get("a"))["metadata"]["uid"]]
+    with pytest.raises(NotFound):
+        world.scheduler.why("default", "nobody")
