@@ -163,9 +163,11 @@ class Kubectl:
 class Cluster:
     """`orchestrator server` in a directory of its own, with ports and ranges that nobody else has."""
 
-    def __init__(self, directory: Path, engine: str) -> None:
+    def __init__(self, directory: Path, engine: str, runtime: str = "docker", net: int = 62) -> None:
+        """Pods get 10.`net`.0.0/16 and Services the /16 after it; `engine` is the socket of a `runtime`."""
         self.directory = directory
         self.engine = engine
+        self.runtime = runtime
         self.config = directory / "config.toml"
         self.kubeconfig = directory / "kubeconfig"
         self.log = directory / "log"
@@ -177,13 +179,14 @@ class Cluster:
             f'data_dir = "{directory}/data"\n'
             f'run_dir = "{directory}/run"\n'
             f'write_kubeconfig = "{self.kubeconfig}"\n'
+            f'runtime = "{runtime}"\n'
             f'runtime_endpoint = "{engine}"\n'
             f"port = {free_port()}\n"
             f"agent_port = {free_port()}\n"
             f'static_pod_path = "{self.manifests}"\n'
-            'pod_cidr = "10.62.0.0/16"\n'
-            'service_cidr = "10.63.0.0/16"\n'
-            'dns_address = "10.63.0.10"\n'
+            f'pod_cidr = "10.{net}.0.0/16"\n'
+            f'service_cidr = "10.{net + 1}.0.0/16"\n'
+            f'dns_address = "10.{net + 1}.0.10"\n'
         )
 
     @property

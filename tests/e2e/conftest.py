@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.runtime_support import docker_endpoint
+from tests.contract.runtime_support import containerd_endpoint, docker_endpoint
 from tests.e2e import images, inventory
 from tests.e2e.cluster import Api, Cluster, Kubectl
 
@@ -73,13 +73,28 @@ def cluster(engine: str, unchanged_host: None, tmp_path_factory: pytest.TempPath
         images.remove(engine, images.WEB)
 
 
+@pytest.fixture(scope="session")
+def containerd_cluster(unchanged_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Another, whose node runs its pods on a containerd of its own."""
+    with containerd_endpoint() as socket:
+        cluster = Cluster(tmp_path_factory.mktemp("containerd"), socket, "containerd", net=64)
+        try:
+            cluster.start()
+            images.load_into_containerd(socket, images.web_archive(), cluster.instance)
+            yield cluster
+        finally:
+            cluster.clean_up()
+
+
 @pytest.fixture(autouse=True)
 def server_log(request: pytest.FixtureRequest) -> Iterator[None]:
     """Shows the end of the server's log beside a failure."""
     yield
     report = getattr(request.node, "report", None)
-    if report is not None and report.failed and "cluster" in request.fixturenames:
-        print(request.getfixturevalue("cluster").tail())
+    if report is not None and report.failed:
+        for argument in request.node.funcargs.values():
+            if isinstance(argument, Cluster):
+                print(argument.tail())
 
 
 @pytest.hookimpl(wrapper=True)
