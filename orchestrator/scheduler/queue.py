@@ -15,6 +15,8 @@ from orchestrator.scheduler.rules.interface import ClusterEvent
 BACKOFF_INITIAL_S = 1.0
 BACKOFF_MAX_S = 10.0
 STUCK_S = 300.0
+PARKED = "parked"
+"""Stands for the filter of a pod that no cluster event helps."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class SchedulingQueue:
 
     def __init__(self, helped_by: Mapping[str, frozenset[ClusterEvent]]) -> None:
         """`helped_by` per filter name; a pod that an unknown filter refused moves with every event."""
-        self._helped_by = helped_by
+        self._helped_by = {**helped_by, PARKED: frozenset[ClusterEvent]()}
         self._pods: dict[str, Waiting] = {}
         self._active: list[tuple[int, float, int, int, str]] = []
         self._timed: list[tuple[float, int, str]] = []
@@ -110,6 +112,17 @@ class SchedulingQueue:
         self._pods[waiting.pod.uid] = waiting
         self._unschedulable[waiting.pod.uid] = None
         self._wait(waiting, now_s + STUCK_S)
+
+    def park(self, waiting: Waiting, now_s: float) -> None:
+        """It was not even tried, for something must happen first: until `activate`, or for `STUCK_S`."""
+        waiting.attempts -= 1
+        self.refuse(waiting, frozenset((PARKED,)), now_s)
+
+    def activate(self, uid: str) -> None:
+        """Try a pod at once, whatever it waits for; an unknown one is fine."""
+        waiting = self._pods.get(uid)
+        if waiting is not None and waiting.place != "active":
+            self._activate(waiting)
 
     def retry(self, waiting: Waiting, now_s: float) -> None:
         """Something failed that is not the pod's fault: try again after its back-off."""

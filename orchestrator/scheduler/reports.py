@@ -40,23 +40,25 @@ class Reports:
         if patch is not None:
             await self._patch(pod, patch)
 
-    async def preempt(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
-        """Ask a pod to go: the condition that says why, then deletion with its own grace period."""
+    async def preempt(self, victim: PodInfo, pod: PodInfo, node: str) -> bool:
+        """Ask a pod to go: the condition that says why, then deletion with its own grace period. False when it could
+        not be asked; True also when it is going, or gone, already."""
         item = self._pods.get(victim.key)
         if item is None or item.meta.uid != victim.uid or item.meta.deletion_timestamp:
-            return
+            return True
         now = timestamp(self._clock.now_s())
         await self._patch(victim, disruption_patch(item.object, pod.scheduler_name, now))
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._client.delete(PODS, victim.name, victim.namespace, DeleteOptions(uid=victim.uid))
         except NotFound:
-            return
+            return True
         except (ApiError, OSError, TimeoutError) as error:
             log.debug("victim not deleted", pod=victim.key, error=str(error))
-            return
+            return False
         text = f"Preempted by pod {pod.uid} on node {node}"
         self._recorder.event(victim.reference, "Normal", "Preempted", text)
+        return True
 
     async def _patch(self, pod: PodInfo, patch: Object) -> None:
         try:

@@ -73,6 +73,10 @@ class Scheduler:
         self._timer_due_s = 0.0
         self.nominated: dict[str, PodInfo] = {}
         self._groups = Groups()
+        self._awaited: dict[str, set[str]] = {}
+        """Victims that are not gone yet, by uid of the pod that waits for them."""
+        self._preemptors: dict[str, list[str]] = {}
+        """Who waits, by uid of the victim."""
         self._mirror = Mirror(informers, self.columns, self._happened)
         companions = Companions(informers)
         plugins = {profile.name: plugins_of(profile, companions.of) for profile in profiles}
@@ -152,6 +156,9 @@ class Scheduler:
 
     def _schedule(self, waiting: Waiting) -> None:
         pod = waiting.pod
+        if pod.uid in self._awaited:
+            self.queue.park(waiting, self._clock.monotonic_s())
+            return
         decider = self._deciders[pod.scheduler_name]
         group = group_of(pod.namespace, pod.labels) if pod.labels else None
         if group is not None and self._groups.placed(group) < group.least:
@@ -231,10 +238,29 @@ class Scheduler:
         """The pod holds its place from now on; its victims are asked to go."""
         self.columns.place(pod, outcome.node)
         self.nominated[pod.uid] = pod
+        self._awaited[pod.uid] = {victim.uid for victim in outcome.victims}
         for victim in outcome.victims:
-            if victim.uid in self._writing or victim.uid in self.nominated:
+            known = self._preemptors.setdefault(victim.uid, [])
+            known.append(pod.uid)
+            if len(known) == 1:
+                self._start(f"preempt-{victim.key}", self._preempt(victim, pod, outcome.node))
+
+    async def _preempt(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
+        """Ask a pod to go; whoever waits for one that could not be asked looks again."""
+        if not await self._reports.preempt(victim, pod, node):
+            self._victim_gone(victim.uid)
+
+    def _victim_gone(self, uid: str) -> None:
+        """A pod is tried again at once when the last of its victims is gone."""
+        for preemptor in self._preemptors.pop(uid, ()):
+            awaited = self._awaited.get(preemptor)
+            if awaited is None:
                 continue
-            self._start(f"preempt-{victim.key}", self._reports.preempt(victim, pod, outcome.node))
+            awaited.discard(uid)
+            if not awaited:
+                del self._awaited[preemptor]
+                self.queue.activate(preemptor)
+                self._wake.set()
 
     def _refuse(
         self, waiting: Waiting, decision: Decision, message: str, nominated: str | None = None
@@ -352,6 +378,8 @@ class Scheduler:
         self.queue.remove(uid)
         self.nominated.pop(uid, None)
         self._groups.forget(uid)
+        self._awaited.pop(uid, None)
+        self._victim_gone(uid)
         if self.columns.displace(uid):
             self._happened(ClusterEvent.POD_REMOVED)
 
