@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.agent import settings as node
 from orchestrator.agent.eviction import thresholds
-from orchestrator.agent.node.stages import Stage, stages
+from orchestrator.agent.node.stages import Stage, stages, stages_of
 from orchestrator.base.errors import StartupError
 from orchestrator.store.settings import LogSettings
 
@@ -56,7 +56,13 @@ class Config:
     shutdown_grace_period: int = 0
     shutdown_grace_period_critical_pods: int = 0
     """How long a shutdown of the host waits for pods, and the part of it that critical pods have; 0 does not wait."""
+    shutdown_grace_period_by_pod_priority: tuple[str, ...] = ()
+    """Instead of the two above: `priority=seconds`, each for pods of this priority up to the next one's."""
     max_pods: int = _KUBELET.max_pods
+    pod_pids_limit: int = _KUBELET.pod_pids_limit
+    """Most processes of one pod; 0 for a share of the kernel's, -1 for no limit."""
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    """Sysctls that pods may set beside the safe ones; a `*` at the end stands for the rest of the name."""
     kube_reserved: tuple[str, ...] = ()
     system_reserved: tuple[str, ...] = ()
     """What pods don't get of the node, `resource=quantity`."""
@@ -172,21 +178,21 @@ class Config:
 
     def shutdown_stages(self) -> tuple[Stage, ...]:
         """In which order pods stop before the host goes down; none for not at all."""
+        if self.shutdown_grace_period_by_pod_priority:
+            return stages_of(self.shutdown_grace_period_by_pod_priority)
         return stages(self.shutdown_grace_period, self.shutdown_grace_period_critical_pods)
 
     def kubelet_settings(self) -> node.KubeletSettings:
         """What the settings say about this host's node. Raises `StartupError` for one that can't be used."""
-        if not 0 <= self.shutdown_grace_period_critical_pods <= self.shutdown_grace_period:
-            raise StartupError(
-                f"shutdown_grace_period_critical_pods is {self.shutdown_grace_period_critical_pods}.",
-                f"Give seconds from 0 to shutdown_grace_period, which is {self.shutdown_grace_period}.",
-            )
+        self._check_shutdown()
         if self.max_pods < 1:
             raise StartupError(f"max_pods is {self.max_pods}.", "Give a number above 0.")
         return node.KubeletSettings(
             labels=node.labels_of(self.node_labels),
             taints=node.taints_of(self.register_taints),
             max_pods=self.max_pods,
+            pod_pids_limit=self.pod_pids_limit,
+            unsafe_sysctls=node.sysctls_of(self.allowed_unsafe_sysctls),
             reserved=tuple(
                 node.reserved_of(getattr(self, name), name) for name in ("kube_reserved", "system_reserved")
             ),
@@ -210,6 +216,19 @@ class Config:
                 transition_s=self.eviction_pressure_transition_period,
             ),
         )
+
+    def _check_shutdown(self) -> None:
+        if not 0 <= self.shutdown_grace_period_critical_pods <= self.shutdown_grace_period:
+            raise StartupError(
+                f"shutdown_grace_period_critical_pods is {self.shutdown_grace_period_critical_pods}.",
+                f"Give seconds from 0 to shutdown_grace_period, which is {self.shutdown_grace_period}.",
+            )
+        if self.shutdown_grace_period and self.shutdown_grace_period_by_pod_priority:
+            raise StartupError(
+                "shutdown_grace_period and shutdown_grace_period_by_pod_priority are both set.",
+                "Set one of the two.",
+            )
+        self.shutdown_stages()
 
     def _check_etcd(self) -> None:
         if self.store == "etcd" and not self.etcd_endpoints:

@@ -309,7 +309,10 @@ class Agent:
         dns = self._settings.dns
         if self._settings.simulated:
             return ContainerSettings(dns.domain)
-        return containersettings.of_host(dns, self._settings.directory)
+        kubelet = self._settings.kubelet
+        return containersettings.of_host(
+            dns, self._settings.directory, kubelet.pod_pids_limit, kubelet.unsafe_sysctls
+        )
 
     def workers(self) -> list[PodWorker]:
         """Of every pod on the node."""

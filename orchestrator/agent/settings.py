@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.agent.containers import admit
 from orchestrator.agent.eviction import thresholds
 from orchestrator.agent.eviction.thresholds import Threshold, pairs
 from orchestrator.api import quantity
@@ -15,6 +16,7 @@ EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 VERIFY = ("NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify")
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _KEY = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_SYSCTL = re.compile(r"(?:[a-z0-9][-_a-z0-9]*[./])*(?:[a-z0-9][-_a-z0-9]*\*?|\*)")
 _VALUE = re.compile(rf"(?:{_NAME})?")
 
 
@@ -69,6 +71,10 @@ class KubeletSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Object, ...] = ()
     max_pods: int = 110
+    pod_pids_limit: int = 0
+    """Most processes of one pod; 0 for a share of the kernel's, -1 for no limit."""
+    unsafe_sysctls: tuple[str, ...] = ()
+    """Names, or prefixes that end in `*`, that pods may set beside the safe ones."""
     reserved: tuple[Mapping[str, str], ...] = ()
     """What is kept for Kubernetes and for the system."""
     images: ImageSettings = ImageSettings()
@@ -98,6 +104,18 @@ def taints_of(entries: Iterable[str]) -> tuple[Object, ...]:
         taint: Object = {"key": key, "effect": effect}
         found.append({**taint, "value": value} if value else taint)
     return tuple(found)
+
+
+def sysctls_of(entries: Iterable[str]) -> tuple[str, ...]:
+    """Names and patterns of sysctls, each of a namespace that pods have of their own. Raises `StartupError`."""
+    found = tuple(entries)
+    for entry in found:
+        if not _SYSCTL.fullmatch(entry) or not admit.is_namespaced(entry):
+            raise StartupError(
+                f"allowed_unsafe_sysctls has {entry!r}.",
+                "Name sysctls that a pod has of its own, as net.core.somaxconn or kernel.msg*.",
+            )
+    return found
 
 
 def reserved_of(entries: Iterable[str], setting: str) -> dict[str, str]:

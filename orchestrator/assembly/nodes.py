@@ -125,7 +125,7 @@ class Nodes:
         await agent.start()
 
     def _logind(self) -> Logind | None:
-        if not self._config.shutdown_grace_period:
+        if not self._config.shutdown_stages():
             return None
         if not Logind.present():
             log.warning("no systemd-logind here: a shutdown of the host will not wait for pods")

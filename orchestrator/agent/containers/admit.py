@@ -88,6 +88,11 @@ def _allowed(name: str, host: HostAbilities) -> bool:
     return any(name.startswith(prefix) for prefix in prefixes)
 
 
+def is_namespaced(pattern: str) -> bool:
+    """Whether each sysctl that the name or pattern stands for is one of a pod and not of the whole host."""
+    return sysctl_name(pattern).startswith((*IPC_SYSCTLS, *NETWORK_SYSCTLS))
+
+
 def sysctl_name(name: str) -> str:
     """With dots between its parts; where the first separator is a slash, dots belong to the parts."""
     place = next((place for place, letter in enumerate(name) if letter in "./"), -1)

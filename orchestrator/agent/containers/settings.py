@@ -1,5 +1,6 @@
 """What the operator and the host decide for every container of a node. Built by `Agent`, read by pod workers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,13 +26,18 @@ class ContainerSettings:
     """How pods resolve names; None where they get no files."""
 
 
-def of_host(dns: DnsSettings, directory: Path, pids_max: int = 0) -> ContainerSettings:
-    """For this host; `directory` is the agent's. A `pids_max` of 0 takes what keeps a fork bomb inside its pod."""
+def of_host(
+    dns: DnsSettings, directory: Path, pids_max: int = 0, unsafe_sysctls: Sequence[str] = ()
+) -> ContainerSettings:
+    """For this host; `directory` is the agent's.
+
+    A `pids_max` of 0 takes what keeps a fork bomb inside its pod, a negative one sets no limit.
+    """
     return ContainerSettings(
         dns.domain,
         directory / "seccomp",
-        pids_max or default_pids_max(),
-        HostAbilities(apparmor=has_apparmor()),
+        max(pids_max or default_pids_max(), 0),
+        HostAbilities(has_apparmor(), unsafe_sysctls),
         dns,
     )
 

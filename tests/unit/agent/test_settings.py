@@ -1,10 +1,14 @@
 """A node's settings as an operator writes them, and what is said of a wrong one."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.agent.containers.podfiles import DnsSettings
+from orchestrator.agent.containers.settings import of_host
 from orchestrator.agent.eviction.thresholds import Amount, Observation, Threshold, met, parse
+from orchestrator.agent.node.stages import Stage
 from orchestrator.base.errors import StartupError
 from orchestrator.config import Config
 
@@ -16,6 +20,8 @@ def test_what_is_written_is_what_the_node_gets() -> None:
         kube_reserved=("cpu=500m",),
         system_reserved=("memory=1Gi", "pid=100"),
         serialize_image_pulls=True,
+        pod_pids_limit=-1,
+        allowed_unsafe_sysctls=("kernel.msg*", "net/core/somaxconn"),
     ).kubelet_settings()
     assert settings.labels == {"zone": "a", "example.com/disk": ""}
     assert settings.taints == (
@@ -24,6 +30,10 @@ def test_what_is_written_is_what_the_node_gets() -> None:
     )
     assert settings.reserved == ({"cpu": "500m"}, {"memory": "1Gi", "pid": "100"})
     assert settings.images.pulls_max == 1
+    dns = DnsSettings("10.43.0.10", "cluster.local")
+    found = of_host(dns, Path("/"), settings.pod_pids_limit, settings.unsafe_sysctls)
+    assert (found.pids_max, found.abilities.unsafe_sysctls) == (0, ("kernel.msg*", "net/core/somaxconn"))
+    assert of_host(dns, Path("/")).pids_max > 0
 
 
 @pytest.mark.parametrize(
@@ -45,12 +55,26 @@ def test_what_is_written_is_what_the_node_gets() -> None:
         ("max_parallel_image_pulls", -1, "-1"),
         ("image_pull_credentials_verification", "Sometimes", "Sometimes"),
         ("max_pods", 0, "max_pods"),
+        ("allowed_unsafe_sysctls", ("vm.swappiness",), "vm.swappiness"),
+        ("allowed_unsafe_sysctls", ("*",), "'*'"),
+        ("allowed_unsafe_sysctls", ("net.core.*conn",), "net.core.*conn"),
+        ("shutdown_grace_period_by_pod_priority", ("high=3",), "high=3"),
+        ("shutdown_grace_period_by_pod_priority", ("5=3", "5=4"), "5=4"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: Any, word: str) -> None:
     with pytest.raises(StartupError) as error:
         Config(**{name: value}).check()
     assert word in str(error.value)
+
+
+def test_a_shutdown_has_one_plan() -> None:
+    by_priority = ("2000000000=10", "-5=60", "0=30")
+    config = Config(shutdown_grace_period_by_pod_priority=by_priority)
+    config.check()
+    assert config.shutdown_stages() == (Stage(-5, 60), Stage(0, 30), Stage(2_000_000_000, 10))
+    with pytest.raises(StartupError, match="both set"):
+        Config(shutdown_grace_period=5, shutdown_grace_period_by_pod_priority=by_priority).check()
 
 
 def test_thresholds_as_a_kubelet_reads_them() -> None:
