@@ -256,10 +256,12 @@ def end_to_end(workload: str, nodes: int, seconds: float = 5.0) -> None:
         body = {**pod(0, workload), "metadata": {"name": "p{n}", "labels": {"app": "a"}}}
         token = cluster.token()
         before_s, began_s = cluster.cpu_s(), time.perf_counter()
-        cluster.load(
+        sent = cluster.load(
             token=token, method="POST", path="/api/v1/namespaces/default/pods", connections=64,
             duration_s=seconds, body=json.dumps(body),
         )  # fmt: skip
+        if set(sent["statuses"]) != {"201"}:
+            raise RuntimeError(f"pods were not created: {sent['statuses']}")
         until(lambda: unbound_pods(cluster) == 0)
         took_s = time.perf_counter() - began_s
         say("end-to-end", workload, nodes, all_pods(cluster), took_s, cluster.cpu_s() - before_s)
