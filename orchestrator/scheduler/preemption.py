@@ -63,9 +63,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Outcome:
-    """`node` is empty when preemption does not help; `message` says why, as the pod's condition ends."""
+    """`node` is empty when preemption does not help, None when it was not tried and a nomination stays; `message` says
+    why, as the pod's condition ends."""
 
-    node: str = ""
+    node: str | None = ""
     victims: Sequence[PodInfo] = ()
     message: str = ""
 
@@ -89,9 +90,9 @@ class Preemption:
     def find(self, decider: Decider, pod: PodInfo, budgets: Sequence[Budget]) -> Outcome:
         """Who must go, and from where. The columns are as before when this returns."""
         if not pod.preempts:
-            return Outcome(message="not eligible due to preemptionPolicy=Never.")
+            return Outcome(None, message="not eligible due to preemptionPolicy=Never.")
         if self._is_waiting(pod):
-            return Outcome(message="not eligible due to a terminating pod on the nominated node.")
+            return Outcome(None, message="not eligible due to a terminating pod on the nominated node.")
         with decider.without_lesser(pod):
             return self._find(decider, pod, budgets)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.api.errors import ApiError, BadRequest, NotFound, not_found
+from orchestrator.api.errors import ApiError, BadRequest, Conflict, NotFound, not_found
 from orchestrator.api.item import Item, Object
 from orchestrator.api.resources import NODES, PODS
 from orchestrator.base.clock import Clock
@@ -36,7 +36,7 @@ from orchestrator.scheduler.reports import Reports
 from orchestrator.scheduler.rules.columns import Columns
 from orchestrator.scheduler.rules.infos import PodInfo, pod_place
 from orchestrator.scheduler.rules.interface import ClusterEvent
-from orchestrator.scheduler.volumebinding import VolumeBinder
+from orchestrator.scheduler.volumebinding import Promised, VolumeBinder
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,8 @@ class Scheduler:
         self._room = asyncio.Event()
         self._writing: set[str] = set()
         """Uids of pods that are being bound."""
+        self._provisioning: dict[str, asyncio.Task[None]] = {}
+        """By uid of a pod that waits for its volumes."""
         self._tasks = 0
         self._events: set[ClusterEvent] = set()
         self._timer: asyncio.Task[None] | None = None
@@ -219,7 +221,7 @@ class Scheduler:
         if promised is None:
             self._binder.add(assumed)
         else:
-            self._start(f"volumes-{pod.key}", self._bind_volumes(assumed, promised))
+            self._provision(assumed, promised)
 
     def _fitless(self, waiting: Waiting, decider: Decider, decision: Decision) -> None:
         """No node fits: take somebody's place, or say why not and wait."""
@@ -231,19 +233,23 @@ class Scheduler:
         outcome = preemption.find(decider, pod, self._mirror.budgets)
         if outcome.node:
             self._nominate(pod, outcome)
+        elif outcome.node is not None and self.nominated.pop(pod.uid, None) is not None:
+            self.columns.displace(pod.uid)  # What it held is anybody's again.
+            self._happened(ClusterEvent.POD_REMOVED)
         decision = replace(decision, preempting=outcome.message)
         self._refuse(waiting, decision, decision.message, outcome.node)
 
     def _nominate(self, pod: PodInfo, outcome: Outcome) -> None:
         """The pod holds its place from now on; its victims are asked to go."""
-        self.columns.place(pod, outcome.node)
+        node = outcome.node or ""
+        self.columns.place(pod, node)
         self.nominated[pod.uid] = pod
         self._awaited[pod.uid] = {victim.uid for victim in outcome.victims}
         for victim in outcome.victims:
             known = self._preemptors.setdefault(victim.uid, [])
             known.append(pod.uid)
             if len(known) == 1:
-                self._start(f"preempt-{victim.key}", self._preempt(victim, pod, outcome.node))
+                self._start(f"preempt-{victim.key}", self._preempt(victim, pod, node))
 
     async def _preempt(self, victim: PodInfo, pod: PodInfo, node: str) -> None:
         """Ask a pod to go; whoever waits for one that could not be asked looks again."""
@@ -277,13 +283,31 @@ class Scheduler:
         self._tasks -= 1
         self._room.set()
 
-    async def _bind_volumes(self, assumed: Assumed, promised: Any) -> None:
+    def _provision(self, assumed: Assumed, promised: Promised) -> None:
+        """Wait for volumes until the pod is gone. Not among the writes that are bounded: a provisioner that hangs
+        must not hold up pods that need none."""
+        uid = assumed.waiting.pod.uid
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            del self._provisioning[uid]
+            if task.cancelled():
+                self._volumes.take_back(promised)
+                self._writing.discard(uid)
+
+        task = self._supervisor.spawn(
+            f"volumes-{assumed.waiting.pod.key}", self._bind_volumes(assumed, promised)
+        )
+        self._provisioning[uid] = task
+        task.add_done_callback(ended)
+
+    async def _bind_volumes(self, assumed: Assumed, promised: Promised) -> None:
         """Volumes first, then the pod."""
         try:
             await self._volumes.bind(promised)
         except (ApiError, OSError, TimeoutError) as error:
             self._volumes.take_back(promised)
-            self._bound_or_not(assumed, error)
+            # A claim or a volume that is not found says nothing of the pod, which must be tried again.
+            self._bound_or_not(assumed, Conflict(str(error)) if isinstance(error, NotFound) else error)
             return
         self._binder.add(assumed)
 
@@ -380,6 +404,8 @@ class Scheduler:
         self._groups.forget(uid)
         self._awaited.pop(uid, None)
         self._victim_gone(uid)
+        if uid in self._provisioning:
+            self._provisioning[uid].cancel()
         if self.columns.displace(uid):
             self._happened(ClusterEvent.POD_REMOVED)
 

@@ -1,12 +1,16 @@
 """Taints and tolerations. Pure; used by the scheduler's rules and by the controllers that taint and evict."""
 
-from collections.abc import Iterable, Sequence
+import operator as compare
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.api.item import Object
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+_COMPARED: Mapping[str, Callable[[int, int], bool]] = {"Gt": compare.gt, "Lt": compare.lt}
+_NUMBER = re.compile("[+-]?[0-9]{1,19}")
 
 
 def tolerates(toleration: Object, taint: Object) -> bool:
@@ -19,7 +23,18 @@ def tolerates(toleration: Object, taint: Object) -> bool:
         return False
     if operator == "Exists":
         return True
-    return bool(key) and operator == "Equal" and toleration.get("value", "") == taint.get("value", "")
+    value, of_taint = toleration.get("value") or "", taint.get("value") or ""
+    if operator in _COMPARED:
+        return bool(key) and _compared(operator, of_taint, value)
+    return bool(key) and operator == "Equal" and value == of_taint
+
+
+def _compared(operator: str, of_taint: str, value: str) -> bool:
+    """Whether the taint's number is beyond the toleration's; text that is no 64-bit number is tolerated by none."""
+    if not (_NUMBER.fullmatch(of_taint) and _NUMBER.fullmatch(value)):
+        return False
+    left, right = int(of_taint), int(value)
+    return max(abs(left), abs(right)) < 2**63 and _COMPARED[operator](left, right)
 
 
 def untolerated(

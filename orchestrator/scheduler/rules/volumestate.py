@@ -32,7 +32,8 @@ class VolumeState:
         self._users: dict[str, Counter[int]] = {}
         self._disks: dict[Use, dict[int, list[int]]] = {}
         self._free: dict[str, dict[str, None]] = {}
-        self._reserved: dict[str, str] = {}
+        self._reserved: dict[str, dict[str, None]] = {}
+        """Volumes that name a claim, by key of the claim."""
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -104,7 +105,7 @@ class VolumeState:
         """Volumes that the claim may get: those reserved for it, and free ones of its class not promised to another."""
         metadata = claim["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}"
-        for name in [name for name, owner in self._reserved.items() if owner == key]:
+        for name in self._reserved.get(key, ()):
             yield self.volumes[name].object
         for name in self._free.get(class_of(claim), ()):
             if self.assumed.get(name, key) == key:
@@ -113,17 +114,27 @@ class VolumeState:
     def _index_volume(self, name: str, item: Item | None) -> None:
         before = self.volumes.get(name)
         if before is not None:
-            self._reserved.pop(name, None)
-            names = self._free.get(class_of(before.object), {})
-            names.pop(name, None)
-            if not names:
-                self._free.pop(class_of(before.object), None)
+            _drop(self._reserved, _reserved_for(before.object), name)
+            _drop(self._free, class_of(before.object), name)
         if item is None:
             self.assumed.pop(name, None)
             return
-        reference = item.object["spec"].get("claimRef")
-        if reference:
-            self._reserved[name] = key_of_reference(reference)
+        claim = _reserved_for(item.object)
+        if claim:
+            self._reserved.setdefault(claim, {})[name] = None
             self.assumed.pop(name, None)
         else:
             self._free.setdefault(class_of(item.object), {})[name] = None
+
+
+def _reserved_for(volume: Object) -> str:
+    """The key of the claim that the volume names; empty where it is free."""
+    reference = volume["spec"].get("claimRef")
+    return key_of_reference(reference) if reference else ""
+
+
+def _drop(index: dict[str, dict[str, None]], key: str, name: str) -> None:
+    names = index.get(key, {})
+    names.pop(name, None)
+    if not names:
+        index.pop(key, None)

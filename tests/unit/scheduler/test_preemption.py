@@ -25,7 +25,7 @@ class Trial:
         before = {uid: place[0] for uid, place in self.columns.placed.items()}
         found = self.preemption.find(self.decider, pod, budgets)
         assert {uid: place[0] for uid, place in self.columns.placed.items()} == before
-        return found.node, sorted(victim.name for victim in found.victims), found.message
+        return found.node or "", sorted(victim.name for victim in found.victims), found.message
 
 
 def test_no_more_go_than_must_and_the_least_urgent_first(pod, node):

@@ -10,7 +10,15 @@ from orchestrator.admission.chain import AdmissionChain
 from orchestrator.api.access import component
 from orchestrator.api.errors import InternalError, NotFound
 from orchestrator.api.options import DeleteOptions
-from orchestrator.api.resources import EVENTS, NAMESPACES, NODES, PODS, ResourceTable
+from orchestrator.api.resources import (
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    STORAGECLASSES,
+    ResourceTable,
+)
 from orchestrator.api.schema import Schemas
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
@@ -240,6 +248,94 @@ async def test_nobody_else_takes_the_room_that_was_made(world):
     await world.clock.advance(1.0)
     assert await world.place("high") == "n1"
     assert await world.place("thief") is None
+
+
+async def test_a_nomination_that_came_to_nothing_holds_no_room(world):
+    await world.node("n1", cpu="1")
+    await world.pod("low", cpu="900m", terminationGracePeriodSeconds=30)
+    await world.settle()
+    await world.pod("high", cpu="900m", priority=10)
+    assert (await world.get("high"))["status"]["nominatedNodeName"] == "n1"
+    target = {"metadata": {"name": "rude"}, "target": {"kind": "Node", "name": "n1"}}
+    await world.pod("rude", cpu="900m", priority=10, schedulerName="other")
+    await world.client.create(PODS, target, "default", subresource="binding", name="rude")
+    await world.client.delete(PODS, "low", "default", DeleteOptions(grace_period_s=0))
+    await world.settle()
+    await world.clock.advance(20.0)
+    assert "nominatedNodeName" not in (await world.get("high"))["status"]
+    assert [pod.name for _, pod in world.scheduler.columns.placed.values()] == ["rude"]
+    assert not world.scheduler.nominated
+
+
+async def test_a_nomination_survives_while_victims_end_also_for_a_scheduler_that_comes_later(world):
+    await world.node("n1", cpu="2")
+    for name in ("low", "lower"):
+        await world.pod(name, cpu="900m", terminationGracePeriodSeconds=30)
+    await world.settle()
+    await world.pod("high", cpu="900m", priority=10)
+    await world.settle()
+    uid = (await world.get("high"))["metadata"]["uid"]
+    world.scheduler._awaited.clear()  # as after a restart, when nobody knows whose victims are going
+    world.scheduler.queue.activate(uid)
+    world.scheduler._wake.set()
+    assert (await world.get("high"))["status"]["nominatedNodeName"] == "n1"
+    ending = [(await world.get(name))["metadata"].get("deletionTimestamp") for name in ("low", "lower")]
+    assert sum(map(bool, ending)) == 1
+
+
+# ── volumes that are made for a pod ─────────────────────────────────────────────────────────────────────
+
+
+async def claim(world, name):
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"},
+        "provisioner": "example.com/slow", "volumeBindingMode": "WaitForFirstConsumer",
+    }  # fmt: skip
+    if not (await world.client.list(STORAGECLASSES, None)).items:
+        await world.client.create(STORAGECLASSES, storage_class)
+    spec = {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "slow",
+        "resources": {"requests": {"storage": "1Gi"}},
+    }  # fmt: skip
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    await world.client.create(PERSISTENTVOLUMECLAIMS, body, "default")
+    await world.settle()
+    return [{"name": "v", "persistentVolumeClaim": {"claimName": name}}]
+
+
+async def test_a_provisioner_that_hangs_holds_up_nobody_else(world, monkeypatch):
+    monkeypatch.setattr("orchestrator.scheduler.scheduler.WRITES_MAX", 1)
+    await world.node("n1")
+    await world.pod("slow", volumes=await claim(world, "c"))
+    assert await world.place("slow") is None
+    await world.pod("quick")
+    assert await world.place("quick") == "n1"
+
+
+async def test_a_pod_that_is_deleted_while_its_volume_is_made_leaves_nothing(world):
+    await world.node("n1")
+    await world.pod("slow", volumes=await claim(world, "c"))
+    await world.settle()
+    assert world.scheduler._provisioning and world.scheduler.columns.placed
+    await world.client.delete(PODS, "slow", "default", DeleteOptions(grace_period_s=0))
+    await world.settle()
+    assert not world.scheduler._provisioning and not world.scheduler._writing
+    assert not world.scheduler.columns.placed
+
+
+async def test_a_claim_that_goes_while_its_volume_is_made_lets_the_pod_wait_for_another(world):
+    await world.node("n1")
+    await world.pod("slow", volumes=await claim(world, "c"))
+    await world.settle()
+    assert world.scheduler._provisioning
+    await world.client.delete(PERSISTENTVOLUMECLAIMS, "c", "default")
+    await world.settle()
+    await world.clock.advance(2.0)
+    uid = (await world.get("slow"))["metadata"]["uid"]
+    assert uid in world.scheduler.queue
+    conditions = (await world.get("slow"))["status"]["conditions"]
+    message = next(c["message"] for c in conditions if c["type"] == "PodScheduled")
+    assert 'persistentvolumeclaim "c" not found' in message
 
 
 # ── groups ──────────────────────────────────────────────────────────────────────────────────────────────
