@@ -91,7 +91,20 @@ class Nodes:
         await self._stack.aclose()
 
     async def start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
-        """Make this host a node."""
+        """Make this host a node. What a start that fails has begun is ended: it can be tried again."""
+        before, self._stack = self._stack, AsyncExitStack()
+        try:
+            await self._start_own(clients, certificates, runtime)
+        except BaseException:
+            self._proxy = None
+            await self._stack.aclose()
+            raise
+        else:
+            before.push_async_callback(self._stack.aclose)
+        finally:
+            self._stack = before
+
+    async def _start_own(self, clients: Clients, certificates: Certificates, runtime: Runtime) -> None:
         config = self._config
         real = config.runtime != "simulated"
         followed = real and config.node_ip == source_of_default_route(ip_address(config.node_ip).version)
