@@ -17,6 +17,7 @@ from orchestrator.agent.containers import envfile, podfiles
 from orchestrator.agent.containers.env import ConfigError, PodFacts
 from orchestrator.agent.containers.podfiles import DnsSettings
 from orchestrator.agent.volumes import atomic, beneath, claimed, emptydirs, hostpaths, networked
+from orchestrator.agent.volumes.atomic import Files
 from orchestrator.agent.volumes.containermounts import (
     READ_ONLY_TREES,
     Place,
@@ -27,7 +28,7 @@ from orchestrator.agent.volumes.errors import VolumeError
 from orchestrator.agent.volumes.images import DIRECTORY as IMAGES
 from orchestrator.agent.volumes.images import ImageVolumes
 from orchestrator.agent.volumes.ownership import group_of
-from orchestrator.agent.volumes.sources import WRITTEN, Sources
+from orchestrator.agent.volumes.sources import WRITTEN, Sources, is_secret
 from orchestrator.agent.volumes.subpaths import DIRECTORY as SUB_PATHS
 from orchestrator.agent.volumes.usage import VolumeUsage, of_pod
 from orchestrator.api.errors import ApiError
@@ -216,7 +217,8 @@ class Volumes:
         key = (pod["metadata"]["uid"], volume["name"])
         digest, path = hash(frozenset(files.items())), self._path(pod, volume)
         if self._digests.get(key) != digest:
-            await asyncio.to_thread(atomic.write, path, files, group_of(pod))
+            secret = is_secret(kind, volume[kind])
+            await asyncio.to_thread(_write_files, path, files, group_of(pod), in_memory=secret)
             self._digests[key] = digest
         return path
 
@@ -243,6 +245,15 @@ class Volumes:
 
     async def _csi(self, pod: Object, volume: Object, facts: PodFacts) -> Place:
         raise claimed.no_driver(volume["name"], volume["csi"])
+
+
+def _write_files(path: Path, files: Files, group: int | None, *, in_memory: bool) -> None:
+    """A volume that is complete on disk already stays there: containers may look at it."""
+    if in_memory and not atomic.is_written(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not mounting.is_mounted(path):
+            mounting.mount("tmpfs", path, "tmpfs", "mode=0777")
+    atomic.write(path, files, group)
 
 
 def _unmount(directory: Path) -> None:

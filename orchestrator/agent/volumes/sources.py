@@ -27,7 +27,15 @@ from orchestrator.base.clock import Clock
 DEFAULT_MODE = 0o644
 WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
 """Kinds of volumes whose files are written here."""
+_SECRETS = {"secret", "serviceAccountToken", "podCertificate"}
+"""Sources of volumes that must not reach a disk, where a deleted file can be read for long."""
 _UNSERVED = {"clusterTrustBundle": "ClusterTrustBundle", "podCertificate": "PodCertificateRequest"}
+
+
+def is_secret(kind: str, source: Object) -> bool:
+    """Whether a written volume of this kind holds what nobody may find on the node's disk."""
+    parts = source.get("sources") or () if kind == "projected" else ()
+    return kind == "secret" or any(_SECRETS & part.keys() for part in parts)
 
 
 class Held(Protocol):

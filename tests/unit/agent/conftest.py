@@ -6,7 +6,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from orchestrator.api.schema import Schemas
 from orchestrator.auth.authorizer import AuthorizerChain
 from orchestrator.auth.node import NodeAuthorizer
 from orchestrator.auth.rbac import Rbac
+from orchestrator.base import mounting
 from orchestrator.base.clock import VirtualClock
 from orchestrator.base.tasks import Supervisor
 from orchestrator.client.interface import Client
@@ -44,6 +45,13 @@ from tests.unit.agent.builders import Json
 schemas = cache(Schemas.load)
 PATIENCE_S = 10.0
 """How long, on the real clock, a test waits for what must happen."""
+
+
+@pytest.fixture(autouse=True)
+def no_mounts_stay(tmp_path: Path) -> Iterator[None]:
+    """Volumes of secrets are mounts, which would keep the directory from being removed."""
+    yield
+    mounting.unmount_below(tmp_path)
 
 
 class Notes:

@@ -107,6 +107,23 @@ async def test_items_choose_and_place_keys(node: Node) -> None:
     }  # fmt: skip
 
 
+@NEEDS_ROOT
+@pytest.mark.parametrize(
+    ("volume", "in_memory"),
+    [
+        ({"secret": {"secretName": "keys"}}, True),
+        ({"projected": {"sources": [{"secret": {"name": "keys"}}]}}, True),
+        ({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}, True),
+        ({"projected": {"sources": [{"configMap": {"name": "settings"}}]}}, False),
+        ({"configMap": {"name": "settings"}}, False),
+    ],
+)
+async def test_secrets_never_reach_the_disk(node: Node, volume: Json, in_memory: bool) -> None:
+    path = await node.one(volume)
+    assert mounting.is_mounted(path, "tmpfs") is in_memory
+    assert list(path.iterdir())
+
+
 async def test_a_secret_volume_holds_bytes(node: Node) -> None:
     path = await node.one({"secret": {"secretName": "keys", "defaultMode": 0o400}})
     assert content(path) == {"k": b"\x00\xff"}
