@@ -214,6 +214,9 @@ class ContainerdRuntime:
         records, tasks = await asyncio.gather(self._records(), self._task_list())
         return await self._sandboxes.listed(records, tasks)
 
+    async def inspect_sandbox(self, sandbox_id: str) -> Sandbox | None:
+        return await self._sandboxes.inspect(sandbox_id)
+
     # Containers
 
     async def create_container(self, spec: ContainerSpec) -> str:

@@ -106,6 +106,16 @@ class Sandboxes:
         held = await asyncio.to_thread(self._held, mine)
         return [self._sandbox(each, each["id"] in held, tasks.get(each["id"])) for each in mine]
 
+    async def inspect(self, sandbox_id: str) -> Sandbox | None:
+        """One of them; None where the record is gone."""
+        record = (await self._api.maybe("container_facts", {"id": sandbox_id}) or {}).get("container", {})
+        labels = record.get("labels", {})
+        if labels.get(specs.KIND) != specs.SANDBOX_KIND:
+            return None
+        task = await self._tasks.get(sandbox_id) if labels.get(specs.PID) == "pod" else None
+        held = await asyncio.to_thread(self._held, [record])
+        return self._sandbox(record, sandbox_id in held, task)
+
     def _held(self, records: list[dict[str, Any]]) -> set[str]:
         return {
             each["id"]

@@ -185,6 +185,10 @@ class DockerRuntime:
                 del cache[gone]
         return [docker_specs.sandbox_from_row(row, await self._netns_path(row)) for row in rows]
 
+    async def inspect_sandbox(self, sandbox_id: str) -> Sandbox | None:
+        facts = await self._inspect(sandbox_id)
+        return self._sandbox(facts) if facts is not None else None
+
     async def _netns_path(self, row: dict[str, Any]) -> str:
         """From memory while that process lives; a daemon that just started has to ask."""
         sandbox_id: str = row["Id"]

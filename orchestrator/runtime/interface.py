@@ -310,6 +310,9 @@ class Runtime(Protocol):
     async def list_sandboxes(self) -> list[Sandbox]:
         """All of this instance, running or not."""
 
+    async def inspect_sandbox(self, sandbox_id: str) -> Sandbox | None:
+        """One sandbox, or None when there is no such; costs the same however many others there are."""
+
     async def create_container(self, spec: ContainerSpec) -> str:
         """Create without starting; returns the id. Raises `ImageNotFound` if the image is not here."""
 

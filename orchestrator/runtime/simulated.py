@@ -141,6 +141,9 @@ class SimulatedRuntime:
     async def list_sandboxes(self) -> list[Sandbox]:
         return list(self._sandboxes.values())
 
+    async def inspect_sandbox(self, sandbox_id: str) -> Sandbox | None:
+        return self._sandboxes.get(sandbox_id)
+
     # Containers
 
     async def create_container(self, spec: ContainerSpec) -> str:

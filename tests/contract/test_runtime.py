@@ -175,6 +175,9 @@ async def test_a_new_sandbox_runs_and_is_listed_with_all_that_was_given(runtime:
     assert (listed.pod_namespace, listed.attempt, listed.running) == ("testing", 2, True)
     assert listed.annotations == {"hash": "abc"}
     assert listed.netns_path == made.netns_path
+    asked = await runtime.inspect_sandbox(made.id)
+    assert asked is not None and asked.running
+    assert (asked.pod_uid, asked.attempt, asked.netns_path) == ("uid-web-1", 2, made.netns_path)
 
 
 async def test_a_sandbox_on_the_host_hands_out_no_network_namespace(runtime: Runtime) -> None:
@@ -190,6 +193,8 @@ async def test_stopping_a_sandbox_ends_its_containers_and_may_be_repeated(runtim
     (sandbox,) = await runtime.list_sandboxes()
     container = await runtime.inspect_container(container_id)
     assert not sandbox.running and sandbox.netns_path == ""
+    asked = await runtime.inspect_sandbox(pod.sandbox_id)
+    assert asked is not None and not asked.running and asked.netns_path == ""
     assert container is not None and container.state == "exited" and container.exit_code == 137
 
 
@@ -200,6 +205,7 @@ async def test_removing_a_sandbox_takes_everything_with_it_and_may_be_repeated(
     for _ in range(2):
         await runtime.remove_sandbox(pod.sandbox_id)
     assert await runtime.list_sandboxes() == []
+    assert await runtime.inspect_sandbox(pod.sandbox_id) is None
     assert await runtime.list_containers() == []
 
 

@@ -10,40 +10,42 @@ from orchestrator.agent import podspec
 from orchestrator.agent.context import Context
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.api.item import Object
-from orchestrator.runtime.interface import Container, LogOptions, Runtime
+from orchestrator.runtime.interface import Container, LogOptions, Runtime, Sandbox
 
 LOG_LINES = 80
 LOG_BYTES = 2048
 """How much of its log stands in for the termination message of a failed container that wrote none."""
 
 
-async def everything(runtime: Runtime, pod_uid: str, seen: Observed) -> None:
+async def everything(runtime: Runtime, seen: Observed) -> None:
     """Bring `seen` up to date for everything that may still change or is not known in full."""
-    if seen.sandboxes:
-        await _sandboxes(runtime, pod_uid, seen)
+    for sandbox in list(seen.sandboxes):
+        await _sandbox(runtime, sandbox, seen)
     for container in seen.all_containers():
         if container.state != "exited" or not container.finished_s:
             await _container(runtime, container.id, seen)
 
 
-async def only(runtime: Runtime, pod_uid: str, ids: Iterable[str], seen: Observed) -> None:
+async def only(runtime: Runtime, ids: Iterable[str], seen: Observed) -> None:
     """Bring these containers and sandboxes up to date, those of them that are known."""
-    sandboxes = {sandbox.id for sandbox in seen.sandboxes}
+    sandboxes = {sandbox.id: sandbox for sandbox in seen.sandboxes}
     for known_id in ids:
-        if known_id in sandboxes:
-            await _sandboxes(runtime, pod_uid, seen)
+        if sandbox := sandboxes.get(known_id):
+            await _sandbox(runtime, sandbox, seen)
         elif seen.find(known_id) is not None:
             await _container(runtime, known_id, seen)
 
 
-async def _sandboxes(runtime: Runtime, pod_uid: str, seen: Observed) -> None:
-    listed = [sandbox for sandbox in await runtime.list_sandboxes() if sandbox.pod_uid == pod_uid]
+async def _sandbox(runtime: Runtime, sandbox: Sandbox, seen: Observed) -> None:
+    """This one alone: with a list of all, many pods that end together would cost their number's square."""
+    fresh = await runtime.inspect_sandbox(sandbox.id)
     newest = seen.sandbox
-    if newest is not None and all(sandbox.id != newest.id for sandbox in listed):
+    if fresh is None and newest is not None and newest.id == sandbox.id:
         # Somebody took it from the engine: it stays known, as ended, until the next one has taken its place or the
         # pod ends, for only then its address is given back.
-        listed.append(replace(newest, running=False, netns_path=""))
-    seen.sandboxes = sorted(listed, key=lambda sandbox: -sandbox.attempt)
+        fresh = replace(newest, running=False, netns_path="")
+    changed = {sandbox.id: fresh}
+    seen.sandboxes = [known for each in seen.sandboxes if (known := changed.get(each.id, each)) is not None]
 
 
 async def _container(runtime: Runtime, container_id: str, seen: Observed) -> None:

@@ -407,10 +407,10 @@ class PodWorker:
         doubtful, self._doubtful = self._doubtful, set()
         if self._everything:
             self._everything = False
-            await look.everything(runtime, self.uid, self.seen)
+            await look.everything(runtime, self.seen)
             await self._adopt_address()
         elif doubtful:
-            await look.only(runtime, self.uid, doubtful, self.seen)
+            await look.only(runtime, doubtful, self.seen)
         for container in self.seen.all_containers():
             if container.state == "exited":
                 await self.context.prober.forget(container.id)

@@ -11,6 +11,7 @@ OPERATIONS = {
     "stop_sandbox": "stop_podsandbox",
     "remove_sandbox": "remove_podsandbox",
     "list_sandboxes": "list_podsandbox",
+    "inspect_sandbox": "podsandbox_status",
     "create_container": "create_container",
     "start_container": "start_container",
     "stop_container": "stop_container",
