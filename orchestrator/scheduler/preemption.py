@@ -9,21 +9,22 @@
    priorities, the fewest victims, the youngest most important victim.
 
 Source: `preemption` and `defaultpreemption` of Kubernetes' scheduler. Pods that ask nothing of other pods, volumes
-and ports are tried with plain numbers, and a row's result is kept until the row changes.
+and ports are tried with plain numbers, and a row's result is kept until the row changes: all candidates that are
+known already compete, and only as many rows are tried as are missing.
 """
 
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from orchestrator.api.selectors import Selector
 from orchestrator.scheduler.decide import Decider
-from orchestrator.scheduler.rules.columns import Columns
-from orchestrator.scheduler.rules.infos import PodInfo
+from orchestrator.scheduler.rules.columns import Columns, Rows
+from orchestrator.scheduler.rules.infos import PodInfo, Template
 
 LEAST_CANDIDATES, SHARE_PERCENT = 100, 10
 REMEMBERED_MAX = 64
@@ -71,12 +72,59 @@ class Outcome:
     message: str = ""
 
 
-@dataclass(slots=True)
-class _Remembered:
-    """Trials of one kind of pod: (stamp of the row, outcome) per row."""
+_UNKNOWN, _CANDIDATE, _HOPELESS = range(3)
 
-    budgets: Sequence[Budget]
-    rows: dict[int, tuple[int, "Candidate | str"]] = field(default_factory=dict)
+
+class _Trials:
+    """What trials of one kind of pod found per row, as of one version of the columns."""
+
+    __slots__ = ("_columns", "_found", "_ranks", "_state", "_version", "budgets")
+
+    def __init__(self, columns: Columns, budgets: Sequence[Budget]) -> None:
+        self.budgets = budgets
+        self._columns = columns
+        self._version = columns.version
+        self._state = np.zeros(columns.capacity, np.int8)
+        self._ranks = np.zeros((5, columns.capacity), np.int64)
+        self._found: dict[int, Candidate | str] = {}
+
+    def repair(self) -> bool:
+        """Forget the rows that changed; False when these can't be told any more."""
+        changes = self._columns.since(self._version)
+        if changes is None or self._columns.capacity != len(self._state):
+            return False
+        self._state[[max(change, ~change) for change in changes]] = _UNKNOWN
+        self._version = self._columns.version
+        return True
+
+    def note(self, row: int, result: "Candidate | str") -> bool:
+        """Keep what a trial found; True when it is a candidate."""
+        self._found[row] = result
+        candidate = isinstance(result, Candidate)
+        self._state[row] = _CANDIDATE if candidate else _HOPELESS
+        if isinstance(result, Candidate):
+            self._ranks[:, row] = result.rank
+        return candidate
+
+    def split(self, rows: Rows) -> tuple[list[int], int]:
+        """Rows that were not tried yet, in order, and the number of candidates."""
+        states = self._state[rows]
+        return rows[states == _UNKNOWN].tolist(), int(np.count_nonzero(states == _CANDIDATE))
+
+    def best(self, rows: Rows) -> "Candidate | None":
+        """Of the candidates among `rows` that of the smallest rank; the first of equals."""
+        rows = rows[self._state[rows] == _CANDIDATE]
+        for ranks in self._ranks:
+            if len(rows) > 1:
+                values = ranks[rows]
+                rows = rows[values == values.min()]
+        found = self._found[int(rows[0])] if len(rows) else None
+        return found if isinstance(found, Candidate) else None
+
+    def reasons(self, rows: Rows) -> Counter[str]:
+        """Number of tried rows per text that says why they are no candidates."""
+        tried = rows[self._state[rows] == _HOPELESS].tolist()
+        return Counter(text for row in tried if isinstance(text := self._found[row], str))
 
 
 class Preemption:
@@ -85,7 +133,7 @@ class Preemption:
     def __init__(self, columns: Columns, rng: random.Random) -> None:
         self._columns = columns
         self._rng = rng
-        self._remembered: OrderedDict[tuple[bytes, int], _Remembered] = OrderedDict()
+        self._remembered: OrderedDict[tuple[bytes, int], _Trials] = OrderedDict()
 
     def find(self, decider: Decider, pod: PodInfo, budgets: Sequence[Budget]) -> Outcome:
         """Who must go, and from where. The columns are as before when this returns."""
@@ -97,27 +145,23 @@ class Preemption:
             return self._find(decider, pod, budgets)
 
     def _find(self, decider: Decider, pod: PodInfo, budgets: Sequence[Budget]) -> Outcome:
-        columns = self._columns
+        columns, count = self._columns, self._columns.node_count
         possible = decider.possible(pod)
-        count = columns.node_count
         plain = decider.asks_room_only(pod)
-        remembered = self._memory(pod, budgets) if plain else _Remembered(budgets)
+        trials = self._memory(pod, budgets) if plain else _Trials(columns, budgets)
         wanted = max(LEAST_CANDIDATES, count * SHARE_PERCENT // 100)
-        reasons: Counter[str] = Counter({NOT_HELPFUL: count - len(possible)})
-        found: list[Candidate] = []
-        start = self._rng.randrange(len(possible)) if len(possible) else 0
-        for row in np.roll(possible, -start).tolist():
-            result = self._trial(decider, pod, row, remembered, plain)
-            if isinstance(result, str):
-                reasons[result] += 1
-            else:
-                found.append(result)
-                if len(found) >= wanted:
-                    break
-        if not found:
+        rows = np.roll(possible, -self._rng.randrange(len(possible))) if len(possible) else possible
+        untried, known = trials.split(rows)
+        for row in untried:
+            if known >= wanted:
+                break
+            known += trials.note(row, self._trial(decider, pod, row, budgets, plain))
+        best = trials.best(rows)
+        if best is None:
+            reasons = trials.reasons(rows)
+            reasons[NOT_HELPFUL] += count - len(possible)
             texts = sorted(f"{number} {text}" for text, number in (+reasons).items())
             return Outcome(message=f"0/{count} nodes are available: {', '.join(texts)}.")
-        best = min(found, key=lambda candidate: candidate.rank)
         return Outcome(columns.name(best.row), best.victims)
 
     def _is_waiting(self, pod: PodInfo) -> bool:
@@ -125,57 +169,64 @@ class Preemption:
         there = self._columns.pods_on.get(row, {}).values() if row is not None else ()
         return any(other.terminating and other.priority < pod.priority for other in there)
 
-    def _memory(self, pod: PodInfo, budgets: Sequence[Budget]) -> _Remembered:
+    def _memory(self, pod: PodInfo, budgets: Sequence[Budget]) -> _Trials:
         key = pod.signature, pod.priority
         found = self._remembered.get(key)
-        if found is None or found.budgets is not budgets:
-            found = self._remembered[key] = _Remembered(budgets)
+        if found is None or found.budgets is not budgets or not found.repair():
+            found = self._remembered[key] = _Trials(self._columns, budgets)
             if len(self._remembered) > REMEMBERED_MAX:
                 self._remembered.popitem(last=False)
+        self._remembered.move_to_end(key)
         return found
 
     def _trial(
-        self, decider: Decider, pod: PodInfo, row: int, remembered: _Remembered, plain: bool
-    ) -> "Candidate | str":
-        stamp = self._columns.row_stamps[row]
-        known = remembered.rows.get(row)
-        if known is not None and known[0] == stamp:
-            return known[1]
+        self, decider: Decider, pod: PodInfo, row: int, budgets: Sequence[Budget], plain: bool
+    ) -> Candidate | str:
         there = self._columns.pods_on.get(row, {}).values()
         lesser = sorted((other for other in there if other.priority < pod.priority), key=_importance)
-        result: Candidate | str = NO_VICTIMS
-        if lesser:
-            trial = _Room(self._columns, pod, row) if plain else _Filters(self._columns, decider, pod, row)
-            result = _victims(trial, row, lesser, remembered.budgets)
-        remembered.rows[row] = (self._columns.row_stamps[row], result)
-        return result
+        if not lesser:
+            return NO_VICTIMS
+        trial = _Room(self._columns, pod, row) if plain else _Filters(self._columns, decider, pod, row)
+        return _victims(trial, row, lesser, budgets)
 
 
 class _Room:
     """What is left on a row in plain numbers."""
 
     def __init__(self, columns: Columns, pod: PodInfo, row: int) -> None:
-        self._wanted = pod.requests
-        numbers = {name: columns.resource(name) for name, _ in pod.requests}
-        self._free = {
-            name: int(columns.allocatable[number, row] - columns.requested[number, row])
-            if number is not None
-            else 0
-            for name, number in numbers.items()
-        }
+        self._names = [name for name, _ in pod.requests]
+        numbers = [(columns.resource(name), wanted) for name, wanted in pod.requests]
+        self._spare = [
+            (int(columns.allocatable[at, row] - columns.requested[at, row]) if at is not None else 0) - wanted
+            for at, wanted in numbers
+        ]
+        """What is left of each resource once the pod is there; less than nothing: it does not fit."""
+        self._amounts: dict[Template, list[int]] = {}
 
-    def take(self, pod: PodInfo, sign: int = 1) -> None:
-        """Take a pod away, or give it back (-1)."""
-        free = self._free
-        for name, amount in pod.requests:
-            if name in free:
-                free[name] += sign * amount
+    def take(self, pod: PodInfo) -> None:
+        """Take a pod away."""
+        amounts = self._of(pod.template)
+        self._spare = [spare + amount for spare, amount in zip(self._spare, amounts, strict=True)]
+
+    def give_back(self, pod: PodInfo) -> bool:
+        """Put it back, unless there is no room for it."""
+        left = [spare - n for spare, n in zip(self._spare, self._of(pod.template), strict=True)]
+        if min(left) < 0:
+            return False
+        self._spare = left
+        return True
+
+    def _of(self, template: Template) -> list[int]:
+        amounts = self._amounts.get(template)
+        if amounts is None:
+            takes = dict(template.requests)
+            amounts = self._amounts[template] = [takes.get(name, 0) for name in self._names]
+        return amounts
 
     def fits(self) -> str:
         """Why the pod does not fit; empty when it does."""
-        free = self._free
-        for name, amount in self._wanted:
-            if free[name] < amount:
+        for name, spare in zip(self._names, self._spare, strict=True):
+            if spare < 0:
                 return "Too many pods" if name == "pods" else f"Insufficient {name}"
         return ""
 
@@ -194,12 +245,16 @@ class _Filters:
         self._node = columns.name(row)
         self._away: dict[str, PodInfo] = {}
 
-    def take(self, pod: PodInfo, sign: int = 1) -> None:
-        if sign > 0:
-            self._columns.displace(pod.uid)
-            self._away[pod.uid] = pod
-        else:
-            self._columns.place(self._away.pop(pod.uid), self._node)
+    def take(self, pod: PodInfo) -> None:
+        self._columns.displace(pod.uid)
+        self._away[pod.uid] = pod
+
+    def give_back(self, pod: PodInfo) -> bool:
+        self._columns.place(self._away.pop(pod.uid), self._node)
+        if not self.fits():
+            return True
+        self.take(pod)
+        return False
 
     def fits(self) -> str:
         return "" if self._decider.fits_on(self._pod, self._row) else NOT_HELPFUL
@@ -207,7 +262,8 @@ class _Filters:
     def restore(self) -> None:
         """Put everybody back."""
         for pod in list(self._away.values()):
-            self.take(pod, -1)
+            self._columns.place(pod, self._node)
+        self._away.clear()
 
 
 def _victims(
@@ -226,9 +282,7 @@ def _victims(
             p for p in lesser if p.uid not in exceeding
         ]
         for pod in ordered:
-            trial.take(pod, -1)
-            if trial.fits():
-                trial.take(pod)
+            if not trial.give_back(pod):
                 victims.append(pod)
                 violations += pod.uid in exceeding
         if not victims:

@@ -92,3 +92,22 @@ def test_nominated_room_is_kept_from_pods_that_are_not_more_urgent(pod, node):
     assert trial.decider.decide(pod("more", cpu="1", priority=6)).node == "n"
     assert trial.decider.decide(waiting).node == "n"
     assert waiting.uid in trial.columns.placed
+
+
+def test_what_was_found_for_a_kind_of_pod_is_not_believed_of_a_row_that_changed(pod, node):
+    trial = Trial(*(node(f"n{at}", cpu="2") for at in range(8)))
+    rng = random.Random(3)
+    for at in range(300):
+        name = f"p{at % 40}"
+        if f"uid-{name}" in trial.columns.placed:
+            trial.columns.displace(f"uid-{name}")
+        else:
+            there = pod(name, cpu=rng.choice(("1", "2")), priority=rng.randrange(4))
+            trial.columns.place(there, f"n{rng.randrange(8)}")
+        new = pod("new", cpu="2", priority=3)
+        if trial.decider.decide(new).node:
+            continue
+        fresh = Preemption(trial.columns, random.Random(1)).find(trial.decider, new, ())
+        node_name, victims, message = trial.find(new)
+        assert (node_name, message) == (fresh.node or "", fresh.message)
+        assert victims == sorted(victim.name for victim in fresh.victims)
