@@ -27,10 +27,13 @@ from orchestrator.agent.volumes.errors import SubPathError, VolumeError
 from orchestrator.agent.volumes.images import image_volumes
 from orchestrator.api.errors import ApiError
 from orchestrator.api.item import Object
+from orchestrator.base.backoff import Backoff
 from orchestrator.base.errors import OrchestratorError
 from orchestrator.runtime.interface import Container, Image, RuntimeFailure, RuntimeUnavailable, Sandbox
 
 CONFIG_RETRY_S = 5.0
+MOUNT_RETRY_S = (0.5, 122.0)
+"""Between two tries to set up the volumes of a container, as a kubelet's: doubled from the first to the second."""
 KEPT_DEAD = 1
 """Dead incarnations kept per container beside the newest, for `logs --previous`."""
 _IMAGE_EVENTS = {
@@ -43,6 +46,10 @@ _IMAGE_EVENTS = {
 
 class MountFailure(OrchestratorError):
     """A volume can't be set up yet; the pod goes on waiting in creation."""
+
+    def __init__(self, message: str, *, tried: bool) -> None:
+        super().__init__(message)
+        self.tried = tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Operations:
         self._termination = termination
         self._leave = leave
         self._backoff = RestartBackoff()
+        self._mounting = Backoff(*MOUNT_RETRY_S)
+        """Failures to set up volumes in a row, by container."""
         self._told: set[str] = set()
 
     async def create_sandbox(self, pod: Object, attempt: int, seen: Observed) -> tuple[Sandbox, str]:
@@ -124,8 +133,9 @@ class Operations:
             container_id = await context.runtime.create_container(spec)
         except RuntimeUnavailable:
             raise
-        except MountFailure:
-            return Hold(context.clock.now_s() + CONFIG_RETRY_S, "", "")
+        except MountFailure as error:
+            delay_s = self._mounting.next_s(name) if error.tried else CONFIG_RETRY_S
+            return Hold(context.clock.now_s() + delay_s, "", "")
         except (ConfigError, ApiError, OSError) as error:
             return self._held(pod, "CreateContainerConfigError", str(error))
         except RuntimeFailure as error:
@@ -284,7 +294,9 @@ class Operations:
         except (ConfigError, ApiError, OSError, RuntimeFailure) as error:
             reason = error.reason if isinstance(error, VolumeError) else "FailedMount"
             context.recorder.event(pod, "Warning", reason, str(error))
-            raise MountFailure(str(error)) from error
+            tried = not isinstance(error, VolumeError) or error.tried
+            raise MountFailure(str(error), tried=tried) from error
+        self._mounting.reset(container["name"])
         settings = context.containers
         return translate.Prepared(
             image,

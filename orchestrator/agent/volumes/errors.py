@@ -6,9 +6,11 @@ from orchestrator.agent.containers.env import ConfigError
 class VolumeError(ConfigError):
     """A volume can't be set up (yet): its pod stays in creation. The message is that of the event `reason`."""
 
-    def __init__(self, message: str, reason: str = "FailedMount") -> None:
+    def __init__(self, message: str, reason: str = "FailedMount", *, tried: bool = True) -> None:
+        """`tried` where something was done that is done less and less often; a claim is only looked at."""
         super().__init__(message)
         self.reason = reason
+        self.tried = tried
 
     @classmethod
     def mount(cls, volume: str, why: object) -> "VolumeError":
@@ -24,7 +26,7 @@ class VolumeError(ConfigError):
     def unready(cls, volume: str, why: object) -> "VolumeError":
         """Before it comes to mounting: the claim is not there, or not bound."""
         named = f"unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]"
-        return cls(f"Unable to attach or mount volumes: {named}: {why}")
+        return cls(f"Unable to attach or mount volumes: {named}: {why}", tried=False)
 
 
 class SubPathError(ConfigError):

@@ -1,6 +1,7 @@
 """A pod's way through its worker, seen from the API and from the engine."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +211,20 @@ async def test_a_missing_volume_leaves_the_pod_in_creation(world: World) -> None
     await world.until(lambda: "FailedMount" in world.notes.reasons())
     await world.until(lambda: _waits(world, "ContainerCreating"))
     assert "Failed" not in world.notes.reasons()
+
+
+async def test_a_volume_that_fails_is_tried_less_and_less_often(world: World, tmp_path: Path) -> None:
+    await world.agent(simulated=False)
+    volume = {"name": "v", "hostPath": {"path": str(tmp_path / "late"), "type": "Directory"}}
+    await world.create(
+        "web", {**container("app"), "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=[volume]
+    )
+    await world.until(lambda: "FailedMount" in world.notes.reasons())
+    await world.pass_until(lambda: world.notes.reasons().count("FailedMount") == 7)
+    # Half a second, then twice as long each time: 32 s after six tries.
+    assert await world.pass_until(lambda: world.notes.reasons().count("FailedMount") == 8) >= 32
+    (tmp_path / "late").mkdir()
+    await world.pass_until(lambda: world.ready("web"))
 
 
 async def test_a_failed_liveness_probe_restarts_the_container(world: World) -> None:
