@@ -111,10 +111,13 @@ def qos_class(pod: Object) -> str:
     of_pod = [pod["spec"]] if pod["spec"].get("resources") else None
     for container in of_pod or (*containers(pod), *init_containers(pod)):
         asked, limits = requests(container, "requests"), requests(container, "limits")
-        any_set = any_set or any(name in asked or name in limits for name in ("cpu", "memory"))
+        # An amount of zero asks for nothing.
+        any_set = any_set or any(
+            milli(side.get(name)) for side in (asked, limits) for name in ("cpu", "memory")
+        )
         for name in ("cpu", "memory"):
             limit = limits.get(name)
-            if limit is None or milli(asked.get(name, limit)) != milli(limit):
+            if not milli(limit) or milli(asked.get(name, limit)) != milli(limit):
                 guaranteed = False
     if not any_set:
         return "BestEffort"

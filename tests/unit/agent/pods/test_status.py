@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.agent import podspec
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.plan import Probed
 from orchestrator.agent.pods.status import Facts, pod_status
@@ -188,3 +189,18 @@ def test_last_words_are_cut_to_4096() -> None:
     observed = seen(sandbox(), container("app", "exited", code=1))
     status = status_of(pod(policy="Never"), observed, messages={"app-0": "x" * 5000})
     assert len(only(status)["state"]["terminated"]["message"]) == 4096
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"requests": {"cpu": "0", "memory": "0"}}, "BestEffort"),
+        ({"limits": {"cpu": "0", "memory": "0"}}, "BestEffort"),
+        ({"limits": {"cpu": "1", "memory": "0"}}, "Burstable"),
+        ({"limits": {"cpu": "1", "memory": "1Mi"}}, "Guaranteed"),
+    ],
+)
+def test_amounts_of_zero_do_not_count_for_the_quality_of_service(
+    resources: dict[str, object], expected: str
+) -> None:
+    assert podspec.qos_class({"spec": {"containers": [{"name": "a", "resources": resources}]}}) == expected
