@@ -6,7 +6,7 @@ pure bookkeeping; owner: `PodManager`. Source of reasons and texts: a kubelet's 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.agent import podspec
@@ -63,6 +63,8 @@ class Room:
         self._allocatable = allocatable
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._awaited: dict[str, tuple[set[str], Callable[[], None]]] = {}
+        """Whose end a pod waits for before it starts, and what wakes it, by its uid."""
 
     def admit(self, pod: Object, spec: Object, *, adopted: bool = False) -> Rejection | None:
         """Count the pod with the resources of `spec`, unless it does not fit. One that is counted stays so."""
@@ -79,8 +81,45 @@ class Room:
     def release(self, uid: str) -> None:
         """Nothing of the pod runs any more."""
         self._waiting.pop(uid, None)
+        self._awaited.pop(uid, None)
         if self._held.pop(uid, None) is not None:
             self._serve()
+            for others, wake in self._awaited.values():
+                if uid in others:
+                    wake()
+
+    def admit_beyond(
+        self, pod: Object, spec: Object, leaving: Collection[str], wake: Callable[[], None]
+    ) -> Rejection | None:
+        """Count the pod, which fits once those that are leaving have left; `wake` is called at each one's end."""
+        requests, ports = demands(spec)
+        held = _Held({**requests, "pods": 1}, ports)
+        uid, others = pod["metadata"]["uid"], set(leaving)
+        if refusal := self._port_taken(held):
+            return refusal
+        self._held[uid] = held
+        self._awaited[uid] = (others, wake)
+        return None
+
+    def waits(self, uid: str) -> bool:
+        """Whether the pod's room is still taken by others."""
+        others, _ = self._awaited.get(uid, ((), None))
+        return any(other in self._held for other in others)
+
+    def requests(self, uid: str) -> Mapping[str, int]:
+        """What a pod takes."""
+        held = self._held.get(uid)
+        return held.requests if held is not None else {}
+
+    def lacking(self, spec: Object) -> dict[str, int]:
+        """How much is missing for a pod, by resource."""
+        wanted = {**demands(spec)[0], "pods": 1}
+        missing = {
+            name: self._used(name) + need - capacity
+            for name, need in wanted.items()
+            if need and (capacity := self._capacity(name)) is not None
+        }
+        return {name: amount for name, amount in missing.items() if amount > 0}
 
     def resize(
         self, pod: Object, spec: Object, now_s: float, granted: Callable[[], None]

@@ -12,6 +12,7 @@ from orchestrator.agent.context import Context
 from orchestrator.agent.pods.admitting import NodeRules, Room
 from orchestrator.agent.pods.feed import PodFeed
 from orchestrator.agent.pods.observed import Observed
+from orchestrator.agent.pods.preempting import Preemption
 from orchestrator.agent.pods.worker import PodWorker
 from orchestrator.api.item import Item, Object
 from orchestrator.network.dataplane.interface import NetworkError
@@ -32,6 +33,7 @@ class PodManager:
         self._listed: dict[str, Observed] = {}
         self._room = Room(lambda: context.facts.allocatable)
         self._rules = NodeRules(context.client, context.facts.name, context.clock)
+        self._preemption = Preemption(self._room, self._workers.values, context.recorder)
 
     def worker(self, uid: str) -> PodWorker | None:
         return self._workers.get(uid)
@@ -97,10 +99,13 @@ class PodManager:
             worker.update(pod)
             return
         seen = self._listed.pop(uid, None) or Observed()
-        worker = self._workers[uid] = PodWorker(self._context, pod, seen, self._room, self._rules)
+        worker = self._workers[uid] = self._worker(pod, seen)
         worker.admit()
         name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         self._context.supervisor.serve(name, partial(self._work, uid, worker))
+
+    def _worker(self, pod: Object, seen: Observed) -> PodWorker:
+        return PodWorker(self._context, pod, seen, self._room, self._rules, self._preemption)
 
     async def _work(self, uid: str, worker: PodWorker) -> None:
         await worker.run()
@@ -147,7 +152,7 @@ class PodManager:
                 continue
             log.info("removing a pod that the API does not know", uid=uid)
             pod = _stranger(uid, seen)
-            worker = self._workers[uid] = PodWorker(self._context, pod, seen, self._room, self._rules)
+            worker = self._workers[uid] = self._worker(pod, seen)
             worker.removed()
             self._context.supervisor.serve(f"stranger {uid}", partial(self._work, uid, worker))
         self._listed = {}

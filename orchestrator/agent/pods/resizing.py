@@ -55,6 +55,8 @@ class Resizing:
         self._refused: Rejection | None = None
         self._error = ""
         self._under_way = IN_PROGRESS in _conditions(pod)
+        self.cgroup_behind = self._under_way
+        """The pod's cgroup may not fit what a container that is restarted for a resize gets."""
 
     def granted_pod(self, pod: Object) -> Object:
         """The pod with the resources that it was granted: what containers start with."""
@@ -131,7 +133,10 @@ class Resizing:
         if not self.differs(container):
             return ""
         granted, in_force = self.granted[container.name], self.in_force[container.id]
-        return "restart" if _restart_wanted(spec, granted, in_force) else "update"
+        if not _restart_wanted(spec, granted, in_force):
+            return "update"
+        self.cgroup_behind = True
+        return "restart"
 
     def differs(self, container: Container) -> bool:
         """Whether a running container has other resources than it was granted."""
@@ -166,6 +171,14 @@ async def actuate(context: Context, pod: Object, resizing: Resizing, container: 
     wanted = amounts.resources(resizing.granted_pod(pod), spec, context.facts.memory_bytes)
     await context.runtime.update_resources(container.id, wanted)
     await context.runtime.update_pod(after)
+
+
+async def make_room(context: Context, pod: Object, resizing: Resizing) -> None:
+    """Fit the pod's cgroup to a container that a resize restarts, before it starts. Raises `RuntimeFailure`."""
+    if resizing.cgroup_behind:
+        after = amounts.pod_cgroup(resizing.pod_in_force(pod), context.containers.pids_max)
+        await context.runtime.update_pod(after)
+        resizing.cgroup_behind = False
 
 
 def _wider(one: PodCgroup, other: PodCgroup) -> PodCgroup:

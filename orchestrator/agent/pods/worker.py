@@ -14,6 +14,7 @@ import structlog
 from orchestrator.agent import podspec
 from orchestrator.agent.containers.env import ConfigError
 from orchestrator.agent.context import Context
+from orchestrator.agent.eviction.ranking import is_critical
 from orchestrator.agent.pods import look, resizing
 from orchestrator.agent.pods import plan as planning
 from orchestrator.agent.pods.admitting import NodeRules, Rejection, Room
@@ -23,6 +24,7 @@ from orchestrator.agent.pods.ending import Ending
 from orchestrator.agent.pods.observed import Observed
 from orchestrator.agent.pods.operations import Hold, Operations, shortened
 from orchestrator.agent.pods.plan import FOREVER, Operation, Situation, StartContainer, StopPod, Wait, plan
+from orchestrator.agent.pods.preempting import Preemption
 from orchestrator.agent.pods.resizing import Resizing, Told
 from orchestrator.agent.pods.status import DEADLINE, pod_status
 from orchestrator.agent.pods.termination import Termination
@@ -48,7 +50,15 @@ FAILURES = (RuntimeFailure, NetworkError, ConfigError, ApiError, TimeoutError, O
 class PodWorker:
     """Brings one pod to what its spec says, and away when it is deleted."""
 
-    def __init__(self, context: Context, pod: Object, seen: Observed, room: Room, rules: NodeRules) -> None:
+    def __init__(
+        self,
+        context: Context,
+        pod: Object,
+        seen: Observed,
+        room: Room,
+        rules: NodeRules,
+        preemption: Preemption,
+    ) -> None:
         self.context = context
         self.pod = pod
         self.seen = seen
@@ -69,6 +79,7 @@ class PodWorker:
         self._operations = Operations(context, self._termination, self._leave)
         self._room = room
         self._rules = rules
+        self._preemption = preemption
         self._rejection: Rejection | None = None
         self._verdict: Ending | None = None
         self._judged = True
@@ -248,10 +259,16 @@ class PodWorker:
         if self._judged:
             return
         self._judged = True
+        critical = self._rejection is not None and is_critical(self.pod)
+        if critical:
+            # Others may go for it, if nothing else speaks against it.
+            self._rejection = None
         for refuse in self.context.admission:
             self._rejection = self._rejection or refuse(self.pod)
         if self._rejection is None:
             self._rejection = await self._rules.refuse(self.pod)
+        if critical and self._rejection is None and not podspec.is_deleting(self.pod):
+            self._rejection = self._preemption.make_room(self.pod, self.pod["spec"], self.wake)
         if self._rejection is not None:
             self._room.release(self.uid)
             self._record(Told("Warning", self._rejection.reason, self._rejection.message))
@@ -276,6 +293,8 @@ class PodWorker:
         if self._verdict is not None and not podspec.is_deleting(self.pod):
             alive = self.seen.live_sandbox is not None or bool(self.seen.running())
             return StopPod(remove=False) if alive else FOREVER
+        if self._room.waits(self.uid) and not podspec.is_deleting(self.pod):
+            return FOREVER
         now_s, adjust = self.context.clock.now_s(), self._resizing.adjust
         return plan(Situation(self.pod, self.seen, now_s, self._probed(), self._due_s, adjust))
 
@@ -321,6 +340,7 @@ class PodWorker:
         assert live is not None
         pod = self._resizing.granted_pod(self.pod)
         spec = podspec.find_container(pod, name) or operation.container
+        await resizing.make_room(self.context, self.pod, self._resizing)
         outcome = await self._operations.start_container(
             pod, spec, operation.attempt, live.id, self.pod_ip, self.seen
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from orchestrator.api.item import Object
 from orchestrator.api.resources import PODS
-from orchestrator.runtime.interface import Resources, RuntimeFailure
+from orchestrator.runtime.interface import PodCgroup, Resources, RuntimeFailure
 from orchestrator.runtime.simulated import SimulatedRuntime
 from tests.unit.agent.builders import Json
 from tests.unit.agent.conftest import World, container
@@ -64,15 +64,29 @@ async def _done(world: World, name: str, cpu: str) -> bool:
     return (shown, status["observedGeneration"]) == (cpu, generation) and not await conditions(world, name)
 
 
+class Cgroups(SimulatedRuntime):
+    """Remembers what pods' cgroups were set to."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.memory_bytes: list[int] = []
+
+    async def update_pod(self, cgroup: PodCgroup) -> None:
+        self.memory_bytes.append(cgroup.memory_limit_bytes)
+        await super().update_pod(cgroup)
+
+
 async def test_a_policy_that_asks_for_it_restarts_the_container(world: World) -> None:
-    await world.agent()
     policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
     app = container("app", resources=amounts("100m", "64Mi"), resizePolicy=policy)
+    cgroups = world.runtime = Cgroups(world.clock, world.supervisor)
+    await world.agent()
     pod = await world.create("web", app)
     await world.until(lambda: world.ready("web"))
     await resize(world, "web", "100m", "96Mi")
     await world.until(lambda: _restarted(world, 1))
     assert running(world, pod).memory_limit_bytes == 96 << 20
+    assert cgroups.memory_bytes == [96 << 20], "the pod's cgroup as well"
     await world.until(lambda: world.ready("web"))
     await resize(world, "web", "200m", "96Mi")
     await world.until(lambda: _done(world, "web", "200m"))
