@@ -42,7 +42,6 @@ from orchestrator.controllers.storageprotection import StorageProtectionControll
 from orchestrator.controllers.tainteviction import TaintEvictionController
 from orchestrator.controllers.ttlafterfinished import TtlAfterFinishedController
 from orchestrator.controllers.volumebinder import VolumeBinder
-from orchestrator.controllers.volumeconsumer import VolumeConsumer
 from orchestrator.controllers.volumeexpand import VolumeExpander
 from orchestrator.informer.controller import Controller
 
@@ -79,7 +78,6 @@ def build(
         TtlAfterFinishedController(client, clock, recorder),
         DisruptionController(client, clock, recorder, table),
         EphemeralVolumeController(client, clock, recorder),
-        VolumeConsumer(client, clock, recorder),
         VolumeBinder(client, clock, recorder),
         LocalPathProvisioner(client, clock, recorder),
         PersistentVolumeController(client, clock, recorder),

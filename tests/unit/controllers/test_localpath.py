@@ -18,14 +18,14 @@ from orchestrator.controllers.localpath import LocalPathProvisioner, Make, Refus
 from orchestrator.controllers.persistentvolume import PersistentVolumeController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.volumebinder import VolumeBinder
-from orchestrator.controllers.volumeconsumer import VolumeConsumer
 from orchestrator.controllers.volumeexpand import VolumeExpander
+from tests.unit.controllers.firstconsumer import FirstConsumer
 
 LOCAL_PATH = "orchestrator.internal/local-path"
 FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 NODE = "volume.kubernetes.io/selected-node"
 KINDS = (
-    VolumeBinder, PersistentVolumeController, VolumeConsumer, LocalPathProvisioner, StorageProtectionController,
+    VolumeBinder, PersistentVolumeController, FirstConsumer, LocalPathProvisioner, StorageProtectionController,
     VolumeExpander, EphemeralVolumeController,
 )  # fmt: skip
 

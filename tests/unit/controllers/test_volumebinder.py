@@ -12,8 +12,8 @@ from orchestrator.api.resources import (
 )
 from orchestrator.controllers.persistentvolume import PersistentVolumeController
 from orchestrator.controllers.volumebinder import Seen, VolumeBinder, Wait, plan
-from orchestrator.controllers.volumeconsumer import VolumeConsumer
 from orchestrator.scheduler.rules.volumes import Place, find_match, mismatch
+from tests.unit.controllers.firstconsumer import FirstConsumer
 
 BIND_COMPLETED, BY_CONTROLLER = "pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller"
 _uids = itertools.count()
@@ -144,7 +144,7 @@ def test_a_claim_that_waits_says_why(wanted, seen, reason):
 
 async def started(cluster):
     parts = (cluster.client, cluster.clock, cluster.recorder)
-    controllers = [kind(*parts) for kind in (VolumeBinder, PersistentVolumeController, VolumeConsumer)]
+    controllers = [kind(*parts) for kind in (VolumeBinder, PersistentVolumeController, FirstConsumer)]
     await cluster.start(*controllers, kubelet=False)
 
 

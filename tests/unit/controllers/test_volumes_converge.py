@@ -20,11 +20,11 @@ from orchestrator.controllers.localpath import LocalPathProvisioner
 from orchestrator.controllers.persistentvolume import PersistentVolumeController
 from orchestrator.controllers.storageprotection import StorageProtectionController
 from orchestrator.controllers.volumebinder import VolumeBinder
-from orchestrator.controllers.volumeconsumer import VolumeConsumer
 from orchestrator.controllers.volumeexpand import VolumeExpander
+from tests.unit.controllers.firstconsumer import FirstConsumer
 
 KINDS = (
-    VolumeBinder, PersistentVolumeController, VolumeConsumer, LocalPathProvisioner, StorageProtectionController,
+    VolumeBinder, PersistentVolumeController, FirstConsumer, LocalPathProvisioner, StorageProtectionController,
     VolumeExpander, EphemeralVolumeController,
 )  # fmt: skip
 STEPS = 60
