@@ -5,12 +5,13 @@ node (scopes `NODE` and `ROW`). When nodes or pods changed since, only those row
 `DOMAIN` are asked at each decision, for the rows that passed, and read counts that are kept up to date elsewhere.
 Raw scores are kept and normalised per decision. Equal best nodes are drawn from the random generator handed in.
 
-A nomination counts as a pod on its node (it holds what preemption made free) for every pod of at most its priority.
+A nomination counts as a pod on its node (it holds what preemption made free) for every pod of at most its priority;
+but who wants to be near other pods must fit without nominations too, for a nominated pod may never come.
 """
 
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,13 +101,23 @@ class Decider:
 
     def decide(self, pod: PodInfo) -> Decision:
         """The best node for `pod` as things stand. Raises `BadRequest` for selectors that can't be read."""
-        if self.nominated:
-            with self.without_lesser(pod):
+        if not self.nominated:
+            return self._decide(pod)
+        with self.without_lesser(pod):
+            if not pod.template.pod_affinity and not pod.template.spread:
                 return self._decide(pod)
-        return self._decide(pod)
+            with self._without(self.nominated.values()):
+                alone = self._feasible(self._evaluation(pod), pod)
+                if not len(alone):
+                    return self._refusal(pod, self._evaluation(pod))
+            return self._decide(pod, alone)
 
-    def _decide(self, pod: PodInfo) -> Decision:
+    def _decide(self, pod: PodInfo, allowed: Rows | None = None) -> Decision:
+        """Among `allowed` rows: those that fit without nominated pods too, for these may never come."""
         evaluation = self._evaluation(pod)
+        if allowed is not None:
+            rows = np.intersect1d(self._feasible(evaluation, pod), allowed, assume_unique=True)
+            return self._best(evaluation, pod, rows)
         if not evaluation.domain_filters and not evaluation.domain_scores and not evaluation.raw:
             total = evaluation.base
             best = total.max()
@@ -114,7 +125,9 @@ class Decider:
                 return self._refusal(pod, evaluation)
             ties = np.flatnonzero(total == best)
             return self._draw(ties)
-        rows = self._feasible(evaluation, pod)
+        return self._best(evaluation, pod, self._feasible(evaluation, pod))
+
+    def _best(self, evaluation: Evaluation, pod: PodInfo, rows: Rows) -> Decision:
         if not len(rows):
             return self._refusal(pod, evaluation)
         if len(rows) == 1:
@@ -368,8 +381,14 @@ class Decider:
             for other in self.nominated.values()
             if other.priority < pod.priority or other.uid == pod.uid
         ]
+        with self._without(lesser):
+            yield
+
+    @contextmanager
+    def _without(self, pods: Iterable[PodInfo]) -> Iterator[None]:
+        """As if these were on no node."""
         placed, name = self.columns.placed, self.columns.name
-        places = [(other, name(placed[other.uid][0])) for other in lesser if other.uid in placed]
+        places = [(other, name(placed[other.uid][0])) for other in pods if other.uid in placed]
         for other, _ in places:
             self.columns.displace(other.uid)
         try:

@@ -94,6 +94,20 @@ def test_nominated_room_is_kept_from_pods_that_are_not_more_urgent(pod, node):
     assert waiting.uid in trial.columns.placed
 
 
+def test_a_pod_that_is_only_nominated_is_no_company(pod, node):
+    trial = Trial(node("n"), node("other"))
+    waiting = pod("waiting", priority=5, meta={"labels": {"app": "db"}})
+    trial.columns.place(waiting, "n")
+    trial.nominated[waiting.uid] = waiting
+    term = {"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "kubernetes.io/hostname"}
+    near = {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+    assert trial.decider.decide(pod("near", **near)).node == ""
+    away = {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+    assert trial.decider.decide(pod("away", **away)).node == "other"
+    del trial.nominated[waiting.uid]
+    assert trial.decider.decide(pod("near", **near)).node == "n"
+
+
 def test_what_was_found_for_a_kind_of_pod_is_not_believed_of_a_row_that_changed(pod, node):
     trial = Trial(*(node(f"n{at}", cpu="2") for at in range(8)))
     rng = random.Random(3)
