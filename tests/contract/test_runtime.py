@@ -714,17 +714,27 @@ async def test_the_resources_of_a_running_container_change_in_place(real_pod: Po
     assert facts is not None and facts.state == "running"
 
 
+def limits_in_force(pid: int) -> list[int]:
+    """Memory limit, CPU shares and CPU quota of a process, as cgroup v1 has them."""
+    lines = (line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    places = {name: path for _, names, path in lines for name in names.split(",")}
+    files = ("memory/memory.limit_in_bytes", "cpu/cpu.shares", "cpu/cpu.cfs_quota_us")
+    return [
+        int(Path(f"/sys/fs/cgroup/{name}{places[name]}/{file}").read_text())
+        for name, file in (path.split("/") for path in files)
+    ]
+
+
+def pids_limits(name: str) -> list[Path]:
+    """The files that bound the processes of a pod."""
+    return [*Path("/sys/fs/cgroup").glob(f"**/orchestrator-*/burstable/poduid-{name}/pids.max")]
+
+
 async def _in_force(engine: Runtime, container_id: str) -> tuple[int, int, int]:
     """Memory limit, shares and quota of the container's cgroup (v1), read from the host."""
     facts = await engine.inspect_container(container_id)
     assert facts is not None
-    lines = (line.split(":", 2) for line in Path(f"/proc/{facts.pid}/cgroup").read_text().splitlines())
-    places = {name: path for _, names, path in lines for name in names.split(",")}
-    files = ("memory/memory.limit_in_bytes", "cpu/cpu.shares", "cpu/cpu.cfs_quota_us")
-    found = [
-        int(Path(f"/sys/fs/cgroup/{name}{places[name]}/{file}").read_text())
-        for name, file in (path.split("/") for path in files)
-    ]
+    found = limits_in_force(facts.pid)
     return found[0], found[1], found[2]
 
 
@@ -743,10 +753,9 @@ async def test_all_containers_of_a_pod_share_its_limits_and_its_cgroup_goes_with
     bombs = [await pod.run("sh", "-c", script, name=each, cgroup=group) for each in ("one", "two")]
     output = [line for bomb in bombs for _, line in await pod.output(bomb)]
     assert any(b"can't fork" in line for line in output)
-    (place,) = Path("/sys/fs/cgroup").glob(f"**/orchestrator-*/burstable/poduid-{name}/pids.max")
-    assert place.read_text() == "12\n"
+    assert [path.read_text() for path in pids_limits(name)] == ["12\n"]
     await engine.remove_sandbox(pod.sandbox_id)
-    assert not place.parent.exists()
+    assert not pids_limits(name)
 
 
 async def test_a_device_is_there_and_no_other(real_pod: Pod) -> None:
