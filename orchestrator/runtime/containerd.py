@@ -387,13 +387,31 @@ class ContainerdRuntime:
         labels = record["labels"]
         ended = specs.ended_of(labels)
         if ended is None and (task is None or task.get("status", 0) == specs.STOPPED):
-            ended = await asyncio.to_thread(_lost, labels, task, self._clock.now_s())
+            ended = await asyncio.to_thread(self._lost, record["id"], labels, task)
         started_s = self._tasks.started_s(record["id"])
         if not started_s and task is not None and ended is None:
             started_s = await asyncio.to_thread(
                 process_started_s, int(task.get("pid", 0)), self._clock.now_s()
             )
         return specs.container_from_record(record, task, ended, started_s)
+
+    def _lost(
+        self, container_id: str, labels: Mapping[str, str], task: Mapping[str, Any] | None
+    ) -> specs.Ended | None:
+        """The end of what neither runs nor is known how it ended: its shim was killed, or the host started again.
+
+        Its log alone proves no start since then: it is made before the task. Blocking.
+        """
+        now_s = self._clock.now_s()
+        if task is not None:
+            return specs.Ended(int(task.get("exit_status", 0)), seconds(task.get("exited_at")) or now_s)
+        try:
+            last_s = os.stat(labels.get(specs.LOG, "")).st_mtime
+        except OSError:
+            return None
+        if not self._tasks.began(container_id) and last_s > now_s - host_up_s():
+            return None
+        return specs.Ended(LOST_CODE, last_s, reason="ContainerStatusUnknown", message="its end was not seen")
 
     # Streams
 
@@ -555,25 +573,19 @@ def _pod_cgroup(labels: Mapping[str, str]) -> str:
     return labels.get(specs.CGROUP, "").rpartition("/")[0]
 
 
+def host_up_s(proc: Path = Path("/proc")) -> float:
+    """Seconds since the host started."""
+    return float((proc / "uptime").read_text().split()[0])
+
+
 def process_started_s(pid: int, now_s: float, proc: Path = Path("/proc")) -> float:
     """When a process started; 0 for one that is gone. Blocking for a look into /proc."""
     try:
         ticks = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
-        uptime_s = float((proc / "uptime").read_text().split()[0])
+        uptime_s = host_up_s(proc)
     except (OSError, ValueError, IndexError):
         return 0.0
     return now_s - uptime_s + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _lost(labels: Mapping[str, str], task: Mapping[str, Any] | None, now_s: float) -> specs.Ended | None:
-    """The end of what has a log, and so was started, but neither runs nor is known how it ended: a host restarted."""
-    if task is not None:
-        return specs.Ended(int(task.get("exit_status", 0)), seconds(task.get("exited_at")) or now_s)
-    try:
-        last_s = os.stat(labels.get(specs.LOG, "")).st_mtime
-    except OSError:
-        return None
-    return specs.Ended(LOST_CODE, last_s, reason="ContainerStatusUnknown", message="its end was not seen")
 
 
 def _remove_files(labels: Mapping[str, str]) -> None:

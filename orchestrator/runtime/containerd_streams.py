@@ -24,6 +24,9 @@ _HEADER = struct.Struct(">BxxxL")
 Stream = Literal["stdout", "stderr"]
 
 
+STARTED = "started"
+
+
 class Fifos:
     """The pipes of one process below a directory of their own."""
 
@@ -39,6 +42,14 @@ class Fifos:
         if not path.is_fifo():
             os.mkfifo(path, 0o600)
         return str(path)
+
+    def note_start(self) -> None:
+        """Beside the pipes, in memory as they are by default: the process has begun."""
+        (self._directory / STARTED).touch()
+
+    @staticmethod
+    def noted_start(directory: Path) -> bool:
+        return (directory / STARTED).exists()
 
     def remove(self) -> None:
         """Whoever has them open keeps them."""

@@ -5,6 +5,7 @@ written to the container's record and the task deleted at once, whoever sees the
 """
 
 import asyncio
+import contextlib
 import itertools
 import signal
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,10 @@ class Tasks:
         """When we saw it start; 0 when that was before our time."""
         return self._started.get(container_id, 0.0)
 
+    def began(self, container_id: str) -> bool:
+        """Whether its start is known to have succeeded, by us or by a daemon before us since the host started."""
+        return Fifos.noted_start(self._directory / container_id)
+
     # Starting
 
     async def start(self, container_id: str, labels: Labels, mounts: Sequence[Mapping[str, Any]]) -> None:
@@ -103,6 +108,7 @@ class Tasks:
                     return
                 await self._keep_failed_start(container_id, str(error))
                 raise RuntimeFailure(str(error), "RunContainerError") from error
+            fifos.note_start()
 
     async def run(self, request: dict[str, Any], chosen: Handler) -> int:
         """Create and start a task; returns its process. What can't be started leaves no task."""
@@ -110,15 +116,29 @@ class Tasks:
         if chosen.shim == RUNC_SHIM:
             options = {"binary_name": chosen.program} if chosen.program else {}
             request = {**request, "options": self._api.any(OPTIONS_TYPE, options)}
-        created = await self._api.call("create_task", request, deadline_s=WORK_DEADLINE_S)
+        task = {"container_id": container_id}
         try:
-            started = {"container_id": container_id}
-            await self._api.call("start_task", started, deadline_s=WORK_DEADLINE_S)
-        except ContainerdError:
-            await self._api.maybe("delete_task", {"container_id": container_id}, deadline_s=WORK_DEADLINE_S)
+            created = await self._created(request)
+            await self._api.call("start_task", task, deadline_s=WORK_DEADLINE_S)
+        except ContainerdError as error:
+            if error.code != "ALREADY_EXISTS":
+                # What began only after our patience ended shall not run on: it counts as never started.
+                with contextlib.suppress(ContainerdError):
+                    await self.kill(container_id, signal.SIGKILL)
+                    await self._api.maybe("delete_task", task, deadline_s=WORK_DEADLINE_S)
             raise
         self._started[container_id] = self._clock.now_s()
         return int(created.get("pid", 0))
+
+    async def _created(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        """A task that waits for its start, perhaps since somebody died between the two steps."""
+        try:
+            return await self._api.call("create_task", request, deadline_s=WORK_DEADLINE_S)
+        except ContainerdError as error:
+            task = await self.get(request["container_id"]) if error.code == "ALREADY_EXISTS" else None
+            if task is None or task.get("status", 0) != specs.CREATED:
+                raise
+            return task
 
     async def _keep_failed_start(self, container_id: str, message: str) -> None:
         now_s = self._clock.now_s()

@@ -319,15 +319,20 @@ def container_from_row(row: Mapping[str, Any]) -> Container:
     )
 
 
+START_ERROR_CODE = 128
+"""What Kubernetes tells of a program that could not be started; the engine has 126 or 127."""
+
+
 def container_from_inspect(facts: Mapping[str, Any]) -> Container:
     """The answer of `/containers/ID/json`."""
     labels, state = facts["Config"]["Labels"], facts["State"]
     status = STATES.get(state["Status"], "exited")
-    reason = "OOMKilled" if state.get("OOMKilled") else ""
+    reason, code = "OOMKilled" if state.get("OOMKilled") else "", int(state.get("ExitCode", 0))
     finished_s = seconds(state.get("FinishedAt", ""))
     if status == "created" and state.get("Error"):
         # The engine leaves a container whose start failed as merely created.
         status, reason, finished_s = "exited", "StartError", finished_s or seconds(facts["Created"])
+        code = START_ERROR_CODE
     return Container(
         id=facts["Id"],
         state=status,
@@ -335,7 +340,7 @@ def container_from_inspect(facts: Mapping[str, Any]) -> Container:
         created_s=seconds(facts["Created"]),
         started_s=seconds(state.get("StartedAt", "")),
         finished_s=finished_s if status == "exited" else 0.0,
-        exit_code=int(state.get("ExitCode", 0)) if status == "exited" else 0,
+        exit_code=code if status == "exited" else 0,
         reason=reason,
         message=state.get("Error", ""),
         pid=int(state.get("Pid", 0)),

@@ -116,13 +116,14 @@ class GrpcStream:
 class GrpcClient:
     """Calls to the first endpoint that answers. Close it: it holds connections and, the last one, a thread."""
 
-    def __init__(self, endpoints: Sequence[str], tls: TLS | None = None) -> None:
-        """Connects to nothing yet."""
+    def __init__(self, endpoints: Sequence[str], tls: TLS | None = None, *, user_agent: str = "") -> None:
+        """Connects to nothing yet. `user_agent` goes before the library's own."""
         if not endpoints:
             raise ValueError("a gRPC client needs an endpoint")
         _settle()
         self._endpoints = tuple(endpoints)
         self._tls = tls or TLS()
+        self._user_agent = user_agent
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._current = 0
         self._closed = False
@@ -198,11 +199,11 @@ class GrpcClient:
             raise GrpcError("CANCELLED", "the client is closed", sent=False)
         channel = self._channels.get(endpoint)
         if channel is None:
-            channel = self._channels[endpoint] = _open(endpoint, self._tls)
+            channel = self._channels[endpoint] = _open(endpoint, self._tls, self._user_agent)
         return channel
 
 
-def _open(endpoint: str, tls: TLS) -> "grpc.aio.Channel":
+def _open(endpoint: str, tls: TLS, user_agent: str) -> "grpc.aio.Channel":
     import grpc
     import grpc.aio
 
@@ -222,6 +223,8 @@ def _open(endpoint: str, tls: TLS) -> "grpc.aio.Channel":
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if user_agent:
+        options.append(("grpc.primary_user_agent", user_agent))
     scheme, _, address = endpoint.partition("://")
     if scheme == "unix":
         return grpc.aio.insecure_channel(

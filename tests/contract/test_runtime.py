@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -600,6 +601,38 @@ async def until_it_answers(runtime: Runtime) -> None:
                 return
             except RuntimeUnavailable:
                 await asyncio.sleep(0.1)
+
+
+async def test_a_start_that_was_broken_off_is_no_end(
+    containerd_place: Place, containerd: ContainerdRuntime, supervisor: Supervisor
+) -> None:
+    """The log is there before the process: whoever looks in between, or dies there, sees what is merely created."""
+    pod = await Pod(containerd, "halfway").open()
+    container_id = await containerd.create_container(pod.spec("sh", "-c", "echo once; exit 5"))
+    async with asyncio.timeout(60):
+        start = asyncio.create_task(containerd.start_container(container_id))
+        log = await asyncio.to_thread(log_of, containerd_place, "halfway")
+        start.cancel()
+        await asyncio.wait([start])
+    again = containerd_at(containerd_place, supervisor)
+    await again.connect()
+    facts = await again.inspect_container(container_id)
+    assert facts is not None
+    if facts.state != "exited":
+        await again.start_container(container_id)
+    assert await Pod(again, "halfway").ended(container_id) == 5
+    assert (await asyncio.to_thread(log.read_text)).count("once") == 1
+    await again.remove_sandbox(pod.sandbox_id)
+    await again.close()
+
+
+def log_of(place: Place, name: str) -> Path:
+    """As soon as it is there."""
+    for _ in range(60_000):
+        for log in place.directory.glob(f"**/testing_{name}_*/main/0.log"):
+            return log
+        time.sleep(0.001)
+    raise AssertionError(f"no log of {name}")
 
 
 async def test_what_happened_while_containerd_was_away_is_found_when_it_is_back(

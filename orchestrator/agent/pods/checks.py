@@ -187,7 +187,7 @@ async def _grpc(pod_ip: str, action: Object, timeout_s: float) -> Outcome:
     await asyncio.to_thread(preload)
     address = f"{bracketed(pod_ip)}:{action['port']}"
     service = (action.get("service") or "").encode()
-    client = GrpcClient([f"http://{address}"])
+    client = GrpcClient([f"http://{address}"], user_agent=USER_AGENT)
     try:
         request = bytes_field(1, service) if service else b""
         answer = await client.unary(HEALTH_CHECK, request, timeout_s=timeout_s)

@@ -190,6 +190,7 @@ async def test_grpc_health(node: Node, state: int, ok: bool, text: str) -> None:
 
     async def answer(request: bytes, context: Any) -> bytes:
         asked.append(request)
+        assert dict(context.invocation_metadata())["user-agent"].startswith("kube-probe/1.")
         return bytes([8, state]) if state else b""
 
     methods = {"Check": grpc.unary_unary_rpc_method_handler(answer)}
