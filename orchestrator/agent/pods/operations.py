@@ -211,8 +211,10 @@ class Operations:
             if spec is None:
                 continue
             written, adopted = podspec.written_status(pod, container.name), None
-            if written.get("containerID", "").endswith(f"://{container.id}"):
-                adopted = Probed(started=bool(written.get("started")), ready=bool(written.get("ready")))
+            known = "running" in (written.get("state") or {})
+            if known and written.get("containerID", "").endswith(f"://{container.id}"):
+                started = bool(written.get("started")) or "startupProbe" not in spec
+                adopted = Probed(started=started, ready=bool(written.get("ready")))
             self._context.prober.watch(Target(uid, pod_ip, container, spec), adopted)
 
     def restart_due_s(self, pod: Object, name: str, newest: Container | None) -> float:

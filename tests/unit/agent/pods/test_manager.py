@@ -34,6 +34,24 @@ async def test_adoption_restarts_nothing_and_writes_nothing(world: World) -> Non
     assert {r.facts.id: r.facts for r in world.runtime._containers.values()} == engine
 
 
+async def test_what_was_last_written_before_the_start_holds_no_container_back(world: World) -> None:
+    agent = await world.agent(simulated=False)
+    await world.create("web", PROBED)
+    await world.pass_until(lambda: world.ready("web"))
+    await agent.stop()
+    pod = await world.pod("web")
+    created = {"started": False, "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
+    status = {**pod["status"], "containerStatuses": [{**pod["status"]["containerStatuses"][0], **created}]}
+    await world.admin.update(PODS, {**pod, "status": status}, subresource="status")
+    await world.agent(simulated=False)
+    await world.pass_until(lambda: _counts(world, "web"))
+
+
+async def _counts(world: World, name: str) -> bool:
+    state = await world.state(name)
+    return bool(state.get("started") and state.get("ready"))
+
+
 async def _restarted(world: World, name: str) -> bool:
     return int((await world.state(name)).get("restartCount", 0)) == 1
 
