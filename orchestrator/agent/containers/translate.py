@@ -10,8 +10,9 @@ from orchestrator.agent.containers import resources as amounts
 from orchestrator.agent.containers.env import ConfigError, expand
 from orchestrator.agent.containers.security import security
 from orchestrator.agent.devices.manager import Edits
-from orchestrator.agent.pods.observed import HASH
+from orchestrator.agent.pods.observed import HASH, IMAGE
 from orchestrator.api.item import Object
+from orchestrator.runtime import references
 from orchestrator.runtime.interface import ContainerSpec, Device, Image, Mount, SandboxSpec
 
 CLUSTER_DOMAIN = "cluster.local"
@@ -102,5 +103,23 @@ def container_spec(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal", ""),
-        annotations={**prepared.annotations, HASH: podspec.container_hash(container)},
+        annotations={
+            **prepared.annotations,
+            HASH: podspec.container_hash(container),
+            IMAGE: image_id(container.get("image", ""), prepared.image),
+        },
     )
+
+
+def image_id(reference: str, image: Image) -> str:
+    """What users know an image by: the repository of `reference` with the digest it was fetched by, else the
+    engine's own id."""
+    found = [references.parse(digest) for digest in image.digests]
+    if not found or references.is_image_id(reference):
+        return image.id
+    wanted = references.parse(reference)
+    same = [
+        each for each in found if (each.registry, each.repository) == (wanted.registry, wanted.repository)
+    ]
+    best = (same or found)[0]
+    return f"{best.registry}/{best.repository}@{best.digest}"

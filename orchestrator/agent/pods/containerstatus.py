@@ -12,7 +12,7 @@ from orchestrator.agent.pods.admitting import Rejection
 from orchestrator.agent.pods.conditions import Verdict
 from orchestrator.agent.pods.ending import Ending
 from orchestrator.agent.pods.history import inits_done, restarts
-from orchestrator.agent.pods.observed import Observed
+from orchestrator.agent.pods.observed import IMAGE, Observed
 from orchestrator.agent.pods.plan import Probed
 from orchestrator.api.item import Object
 from orchestrator.runtime.interface import Container
@@ -70,7 +70,7 @@ def _container_status(pod: Object, spec: Object, facts: Facts, *, init: bool) ->
     status: Object = {
         "name": spec["name"],
         "image": spec["image"],
-        "imageID": container.image_id if container else "",
+        "imageID": (container.annotations.get(IMAGE) or container.image_id) if container else "",
         "restartCount": container.attempt if container else 0,
         "ready": counts and _ready(container, probe, once=once),
         "started": counts and running and probe.started and not once,

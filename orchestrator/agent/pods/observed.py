@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from orchestrator.runtime.interface import Container, Sandbox
 
 HASH = "orchestrator.internal/container-hash"
+IMAGE = "orchestrator.internal/image"
+"""Of a container: what it was made from, by digest as its registry has it."""
 """Annotation of a container: what it was made from."""
 
 

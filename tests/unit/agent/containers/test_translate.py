@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orchestrator.agent.containers.env import ConfigError
-from orchestrator.agent.containers.translate import Prepared, container_spec, sandbox_spec
+from orchestrator.agent.containers.translate import Prepared, container_spec, image_id, sandbox_spec
 from orchestrator.runtime.interface import Image
 from tests.unit.agent.builders import pod, spec_of
 
@@ -46,3 +46,22 @@ def test_a_sandbox_has_the_pods_name_sysctls_and_place() -> None:
 def test_user_namespaces_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"hostUsers: false.*does not support user namespaces"):
         sandbox_spec(pod(hostUsers=False), 0)
+
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "shown"),
+    [
+        ("busybox", (), "sha256:1"),
+        ("busybox", (f"busybox@{DIGEST}",), f"docker.io/library/busybox@{DIGEST}"),
+        ("r.test/b:1", (f"r.test/a@{DIGEST}", f"r.test/b@{DIGEST}"), f"r.test/b@{DIGEST}"),
+        ("mirror.test/c:1", (f"r.test/a@{DIGEST}",), f"r.test/a@{DIGEST}"),
+        ("sha256:" + "1" * 64, (f"r.test/a@{DIGEST}",), "sha256:1"),
+    ],
+)
+def test_an_image_is_told_by_its_digest_where_it_came_from_a_registry(
+    reference: str, digests: tuple[str, ...], shown: str
+) -> None:
+    assert image_id(reference, Image("sha256:1", (), digests)) == shown
