@@ -1,9 +1,9 @@
 """The scheduler's profiles from a KubeSchedulerConfiguration, as users of Kubernetes have one.
 
 Read are `profiles[].schedulerName`, `plugins.{multiPoint,preFilter,filter,postFilter,score}.{enabled,disabled}` (a
-name of `*` disables every score; a plugin disabled for scoring only still filters) and `pluginConfig`. A plugin that
-Kubernetes does not have is looked for among the entry points `orchestrator.scheduler` of installed packages. What else
-a configuration says has no meaning here.
+name of `*` means every plugin; one that is disabled at one point still works at the others) and `pluginConfig`. A
+plugin that Kubernetes does not have is looked for among the entry points `orchestrator.scheduler` of installed
+packages. What else a configuration says has no meaning here.
 """
 
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 
 from orchestrator.base.errors import StartupError
-from orchestrator.scheduler.profiles import WEIGHTS, Profile, ProfileError, plugins_of
+from orchestrator.scheduler.profiles import FILTERS, PREEMPTION, WEIGHTS, Profile, ProfileError, plugins_of
 from orchestrator.scheduler.rules.infos import DEFAULT_SCHEDULER
 
 _POINTS = ("multiPoint", "preFilter", "filter", "postFilter", "preScore", "score")
-_SCORING = ("preScore", "score")
+_FILTERING = ("multiPoint", "preFilter", "filter")
+_SCORING = ("multiPoint", "preScore", "score")
+_WHOLE = ("multiPoint", "postFilter")
 _KIND = "KubeSchedulerConfiguration"
 
 
@@ -50,18 +52,24 @@ def profiles_from(path: str) -> tuple[Profile, ...]:
 def profile_of(entry: dict[str, Any]) -> Profile:
     """One entry of `profiles`. Raises what a wrong type raises."""
     disabled: set[str] = set()
+    unfiltered: set[str] = set()
     weights: dict[str, int] = {}
     for point in _POINTS:
         section = (entry.get("plugins") or {}).get(point) or {}
         for plugin in section.get("disabled") or ():
-            if plugin["name"] == "*":
-                weights |= dict.fromkeys(WEIGHTS, 0)
-            elif point in _SCORING:
-                weights[plugin["name"]] = 0
-            else:
-                disabled.add(plugin["name"])
+            names = (*FILTERS, *WEIGHTS, PREEMPTION) if plugin["name"] == "*" else (plugin["name"],)
+            if point in _FILTERING:
+                unfiltered.update(names)
+            if point in _SCORING:
+                weights |= dict.fromkeys(names, 0)
+            if point in _WHOLE:
+                disabled.update(names if point == "multiPoint" else {PREEMPTION}.intersection(names))
         for plugin in section.get("enabled") or ():
             disabled.discard(plugin["name"])
-            weights[plugin["name"]] = int(plugin.get("weight") or WEIGHTS.get(plugin["name"], 1))
+            if point in _FILTERING:
+                unfiltered.discard(plugin["name"])
+            if point in _SCORING or plugin["name"] not in FILTERS:
+                weights[plugin["name"]] = int(plugin.get("weight") or WEIGHTS.get(plugin["name"], 1))
     args = {each["name"]: each.get("args") or {} for each in entry.get("pluginConfig") or ()}
-    return Profile(entry.get("schedulerName") or DEFAULT_SCHEDULER, frozenset(disabled), weights, args)
+    name = entry.get("schedulerName") or DEFAULT_SCHEDULER
+    return Profile(name, frozenset(disabled), frozenset(unfiltered), weights, args)

@@ -40,6 +40,15 @@ WEIGHTS = {
     "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
 }  # fmt: skip
 """Default weights of the plugins that score."""
+FILTERS = frozenset(
+    (
+        "NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit",
+        "VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread",
+        "InterPodAffinity",
+    )
+)  # fmt: skip
+"""The plugins that filter."""
+PREEMPTION = "DefaultPreemption"
 
 
 class ProfileError(OrchestratorError):
@@ -52,6 +61,8 @@ class Profile:
 
     name: str = DEFAULT_SCHEDULER
     disabled: frozenset[str] = frozenset()
+    unfiltered: frozenset[str] = frozenset()
+    """Plugins that do not filter; their scores go by `weights`."""
     weights: Mapping[str, int] = field(default_factory=dict)
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Arguments by plugin, named as in Kubernetes' KubeSchedulerConfiguration."""
@@ -113,7 +124,7 @@ def plugins_of(profile: Profile, companions: SelectorOf | None = None) -> Plugin
     off = profile.disabled
     spread = companions if defaults and "PodTopologySpread" not in off else None
     return Plugins(
-        tuple(rule for rule in filters if rule.name not in off),
+        tuple(rule for rule in filters if rule.name not in off | profile.unfiltered),
         tuple(rule for rule in scores if rule.name not in off and rule.weight),
         spread,
     )
@@ -177,7 +188,7 @@ def _foreign(profile: Profile) -> list[Any]:
 _OWN = frozenset(
     (
         "NodeUnschedulable", "NodeName", "NodePorts", "VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding",
-        "VolumeZone", "SchedulingGates", "PrioritySort", "DefaultPreemption", "DefaultBinder", "GangScheduling",
+        "VolumeZone", "SchedulingGates", "PrioritySort", PREEMPTION, "DefaultBinder", "GangScheduling",
         "DynamicResources",
     )
 )  # fmt: skip

@@ -30,7 +30,7 @@ from orchestrator.scheduler.groups import NAME as GANG
 from orchestrator.scheduler.groups import Group, Groups, group_of
 from orchestrator.scheduler.mirror import Mirror
 from orchestrator.scheduler.preemption import Outcome, Preemption
-from orchestrator.scheduler.profiles import Profile, plugins_of
+from orchestrator.scheduler.profiles import PREEMPTION, Profile, plugins_of
 from orchestrator.scheduler.queue import SchedulingQueue, Waiting
 from orchestrator.scheduler.reports import Reports
 from orchestrator.scheduler.rules.columns import Columns
@@ -92,7 +92,7 @@ class Scheduler:
         self._preempting = {
             profile.name: Preemption(self.columns, rng)
             for profile in profiles
-            if "DefaultPreemption" not in profile.disabled
+            if PREEMPTION not in profile.disabled
         }
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)

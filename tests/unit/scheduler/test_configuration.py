@@ -7,7 +7,7 @@ import pytest
 from orchestrator.base.errors import StartupError
 from orchestrator.scheduler.configuration import profiles_from
 from orchestrator.scheduler.decide import Decider
-from orchestrator.scheduler.profiles import plugins_of
+from orchestrator.scheduler.profiles import FILTERS, WEIGHTS, Profile, plugins_of
 from orchestrator.scheduler.rules.columns import Columns
 
 HEAD = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n"
@@ -39,6 +39,32 @@ def test_a_profile_says_what_differs(tmp_path):
         "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 5, "InterPodAffinity": 2,
         "NodeResourcesBalancedAllocation": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plugins", "filters", "scores"),
+    [
+        ("filter: {disabled: [{name: TaintToleration}]}", {"TaintToleration"}, set()),
+        ("score: {disabled: [{name: TaintToleration}]}", set(), {"TaintToleration"}),
+        ("multiPoint: {disabled: [{name: TaintToleration}]}", {"TaintToleration"}, {"TaintToleration"}),
+        (
+            "multiPoint: {disabled: [{name: TaintToleration}]}, filter: {enabled: [{name: TaintToleration}]}",
+            set(),
+            {"TaintToleration"},
+        ),
+        ("filter: {disabled: [{name: '*'}], enabled: [{name: NodeName}]}", FILTERS - {"NodeName"}, set()),
+        ("score: {disabled: [{name: '*'}]}", set(), {*WEIGHTS}),
+    ],
+)
+def test_a_plugin_is_off_where_it_is_turned_off_and_nowhere_else(tmp_path, plugins, filters, scores):
+    default = plugins_of(Profile())
+    (found,) = map(plugins_of, read(tmp_path, f"profiles: [{{plugins: {{{plugins}}}}}]"))
+    assert {rule.name for rule in default.filters} - {rule.name for rule in found.filters} == filters
+    assert {rule.name for rule in default.scores} - {rule.name for rule in found.scores} == scores
+
+
+def test_the_filters_are_those_that_are_named():
+    assert {rule.name for rule in plugins_of(Profile()).filters} == FILTERS
 
 
 def test_the_fullest_node_wins_where_a_profile_packs(tmp_path, node, pod):
