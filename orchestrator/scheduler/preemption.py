@@ -59,7 +59,7 @@ class Candidate:
         priorities = [pod.priority for pod in self.victims]
         first = self.victims[0]
         total = sum(priority + PRIORITY_SHIFT for priority in priorities)
-        return self.violations, first.priority, total, len(priorities), -first.revision
+        return self.violations, first.priority, total, len(priorities), -first.started_s
 
 
 @dataclass(slots=True)
@@ -307,6 +307,6 @@ def exceeds(pods: Iterable[PodInfo], budgets: Sequence[Budget]) -> set[str]:
     return found
 
 
-def _importance(pod: PodInfo) -> tuple[int, int, str]:
-    """More urgent first, then who has run longer."""
-    return -pod.priority, pod.revision, pod.uid
+def _importance(pod: PodInfo) -> tuple[int, int, int, str]:
+    """More urgent first, then who has run longer; of one second, who was written to last comes last."""
+    return -pod.priority, pod.started_s, pod.revision, pod.uid

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from orchestrator.api.item import Item, Object
+from orchestrator.api.times import seconds
 from orchestrator.scheduler.rules.requests import (
     DEFAULT_SCHEDULER,
     Spec,
@@ -33,7 +34,12 @@ class _Status(msgspec.Struct, rename="camel"):
     start_time: str = ""
 
 
+class _Metadata(msgspec.Struct, rename="camel"):
+    creation_timestamp: str = ""
+
+
 class _Pod(msgspec.Struct):
+    metadata: _Metadata
     spec: Spec
     status: _Status = msgspec.field(default_factory=_Status)
 
@@ -153,9 +159,15 @@ class PodInfo:
         self.gated = bool(spec.scheduling_gates)
         self.node_name = spec.node_name
         self.nominated = pod.status.nominated_node_name
-        self.started = pod.status.start_time
+        self.started = pod.status.start_time or pod.metadata.creation_timestamp
+        """When it began to run, or was made; the same before and after the scheduler starts anew."""
         self.template = _template(spec)
         self._terms: Terms | None = None
+
+    @property
+    def started_s(self) -> int:
+        """Whole seconds since the epoch; 0 where nothing is known."""
+        return int(seconds(self.started)) if self.started else 0
 
     @property
     def signature(self) -> bytes:

@@ -46,6 +46,15 @@ def test_the_node_with_the_least_urgent_victim_then_the_fewest(pod, node):
     assert trial.find(pod("new", cpu="2", priority=10)) == ("low", ["l"], "")
 
 
+def test_of_equals_who_has_run_longer_stays_whoever_was_written_to_last(pod, node):
+    trial = Trial(node("n", cpu="2"), node("m", cpu="2"))
+    young = {"status": {"startTime": "2026-01-02T00:00:00Z"}}
+    old = {"status": {"startTime": "2026-01-01T00:00:00Z"}}
+    for name, place, spec in (("a", "n", young), ("b", "n", old), ("c", "m", old), ("d", "m", old)):
+        trial.columns.place(pod(name, cpu="1", **spec), place)
+    assert trial.find(pod("new", cpu="1", priority=10)) == ("n", ["a"], "")
+
+
 def test_budgets_are_respected_where_another_node_will_do(pod, node):
     trial = Trial(node("kept", cpu="2"), node("free", cpu="2"))
     trial.columns.place(pod("k", cpu="2", meta={"labels": {"app": "k"}}), "kept")
@@ -116,7 +125,8 @@ def test_what_was_found_for_a_kind_of_pod_is_not_believed_of_a_row_that_changed(
         if f"uid-{name}" in trial.columns.placed:
             trial.columns.displace(f"uid-{name}")
         else:
-            there = pod(name, cpu=rng.choice(("1", "2")), priority=rng.randrange(4))
+            began = {"startTime": f"2026-01-01T00:{at // 60:02}:{at % 60:02}Z"}
+            there = pod(name, cpu=rng.choice(("1", "2")), priority=rng.randrange(4), status=began)
             trial.columns.place(there, f"n{rng.randrange(8)}")
         new = pod("new", cpu="2", priority=3)
         if trial.decider.decide(new).node:
