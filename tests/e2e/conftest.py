@@ -77,7 +77,7 @@ def cluster(engine: str, unchanged_host: None, tmp_path_factory: pytest.TempPath
 def containerd_cluster(unchanged_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Another, whose node runs its pods on a containerd of its own."""
     with containerd_endpoint() as socket:
-        cluster = Cluster(tmp_path_factory.mktemp("containerd"), socket, "containerd", net=64)
+        cluster = Cluster(tmp_path_factory.mktemp("containerd"), socket, "containerd", net=70)
         try:
             cluster.start()
             images.load_into_containerd(socket, images.web_archive(), cluster.instance)
