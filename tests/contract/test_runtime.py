@@ -774,8 +774,10 @@ async def _in_force(engine: Runtime, container_id: str) -> tuple[int, int, int]:
 async def test_changing_what_does_not_run_changes_nothing(pod: Pod) -> None:
     container_id = await pod.run("true")
     await pod.ended(container_id)
+    before = await pod.runtime.inspect_container(container_id)
     await pod.runtime.update_resources(container_id, Resources(cpu_shares=204))
     await pod.runtime.update_resources("0" * 64, Resources(cpu_shares=204))
+    assert await pod.runtime.inspect_container(container_id) == before
 
 
 async def test_all_containers_of_a_pod_share_its_limits_and_its_cgroup_goes_with_it(engine: Runtime) -> None:

@@ -1,8 +1,8 @@
 """The client matrix: kubectls from 1.27 on run one script of about 160 commands against one cluster.
 
 The oldest, the middle one and the newest by themselves; with `MATRIX=all` every one that is here, as in
-`tests/nightly.sh`, or those it names (`MATRIX="kubectl.1.27 kubectl.1.33"`). Each runs in a namespace of its own.
-Two at a time. The summary of the run holds a table of command by version.
+`tests/nightly.sh`, or those it names (`MATRIX="kubectl.1.27 kubectl.1.33"`). Each runs in a namespace of its own,
+two at a time. The summary of the run holds a table of command by version.
 """
 
 import os

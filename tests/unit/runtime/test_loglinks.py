@@ -74,6 +74,8 @@ def test_a_host_that_refuses_links_is_left_alone(tmp_path: Path) -> None:
     loglinks.link(tmp_path / "log" / "pods", container(), tmp_path / "target")
     loglinks.unlink(tmp_path / "log" / "pods", "c1")
     loglinks.sweep(tmp_path / "log" / "pods")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert (tmp_path / "log").read_text() == "a file"
 
 
 def test_a_second_server_keeps_its_links_apart(tmp_path: Path) -> None:

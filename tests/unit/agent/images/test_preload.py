@@ -102,7 +102,10 @@ async def test_a_file_that_comes_later_is_read_once_it_is_whole(node: Node) -> N
 async def test_no_directory_is_no_fault(tmp_path: Path) -> None:
     clock = VirtualClock()
     runtime = SimulatedRuntime(clock, Supervisor("t", clock))
-    await Preloaded(tmp_path / "none", tmp_path / "record", runtime, clock).start()
+    preloaded = Preloaded(tmp_path / "none", tmp_path / "record", runtime, clock)
+    await preloaded.start()
+    assert preloaded.names() == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_image_made_over_for_docker_is_the_same_image(tmp_path: Path) -> None:
